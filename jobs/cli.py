@@ -1,0 +1,186 @@
+"""The command line: `parrotscope COMMAND`. It holds no science and loads heavy modules only where needed."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import schema
+from pipeline.config import DEFAULT_METADATA, Config, load
+
+app = typer.Typer(
+    help="What is really in my image–text data? A profiler for webdataset shards.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(soft_wrap=True, highlight=False)
+
+ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
+RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, over the file; may be repeated")
+]
+Partial = Annotated[bool, typer.Option(help="Fit clusters although shards are pending")]
+
+
+class Only(StrEnum):
+    """Which models an extract pass holds."""
+
+    CLIP = "clip"
+    SPOT = "spot"
+
+
+@app.command()
+def profile(config: ConfigPath, overrides: Overrides = None, partial: Partial = False) -> None:
+    """Run the chain: extract, cluster, profile; then print Table 1. Same command again resumes."""
+    with _job(config, overrides) as settings:
+        from jobs.cluster import run_cluster
+        from jobs.extract import run_extract
+        from jobs.profile import run_profile
+
+        run_extract(settings, console)
+        run_cluster(settings, console, partial)
+        run_profile(settings, console)
+    _print_table1(settings.run, settings.profile.name)
+
+
+@app.command()
+def extract(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    only: Annotated[Only | None, typer.Option(help="Hold one model: embeddings, or spotted text")] = None,
+) -> None:
+    """Read the shards once: samples, rejects, embeddings, spotted text."""
+    with _job(config, overrides) as settings:
+        from jobs.extract import PARTS, run_extract
+
+        run_extract(settings, console, PARTS if only is None else (only.value,))
+
+
+@app.command()
+def cluster(config: ConfigPath, overrides: Overrides = None, partial: Partial = False) -> None:
+    """Fit PCA and k-means on a sample of the embeddings."""
+    with _job(config, overrides) as settings:
+        from jobs.cluster import run_cluster
+
+        run_cluster(settings, console, partial)
+
+
+@app.command()
+def reprofile(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Make profiles from what is extracted: a new threshold or clustering without spotting again."""
+    with _job(config, overrides) as settings:
+        from jobs.profile import run_profile
+
+        run_profile(settings, console)
+    _print_table1(settings.run, settings.profile.name)
+
+
+@app.command()
+def status(run: RunPath) -> None:
+    """Say what of a run is done, pending and failed, and why."""
+    from jobs.status import print_status
+
+    with _told():
+        print_status(run, console)
+
+
+@app.command()
+def table1(
+    run: RunPath,
+    name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
+    truth: Annotated[Path | None, typer.Option(help="truth.parquet of demo shards, for comparison")] = None,
+) -> None:
+    """Print Table 1 of Parrot Captions for a run, beside the published LAION-2B column."""
+    with _told():
+        _print_table1(run, name, truth)
+
+
+@app.command(name="schema")
+def print_schema() -> None:
+    """Print every column of every dataset: type, unit, meaning."""
+    datasets = {
+        "shards": schema.SHARDS,
+        "samples": (*schema.SAMPLES, *schema.metadata_columns(DEFAULT_METADATA)),
+        "rejects": schema.REJECTS,
+        "embeddings (d = 512)": schema.embeddings(512),
+        "spotted": schema.SPOTTED_TEXT,
+        "profiles": (*schema.PROFILES, *schema.metadata_columns(DEFAULT_METADATA)),
+    }
+    for title, columns in datasets.items():
+        table = Table("column", "type", "unit", "null", "meaning", title=title, title_justify="left")
+        for column in columns:
+            null = "may be" if column.nullable else ""
+            table.add_row(column.name, escape(str(column.type)), escape(column.unit), null, escape(column.meaning))
+        Console(width=None if console.is_terminal else 200).print(table)
+    console.print("reject reasons: " + ", ".join(schema.RejectReason), markup=False)
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="Where to draw them")] = Path("demo")) -> None:
+    """Draw the demo shards with their truth beside them."""
+    from pipeline.demo.shards import draw_demo
+
+    with _told():
+        draw_demo(folder)
+    console.print(f"demo shards and their truth: {folder}", markup=False)
+
+
+@app.command()
+def quickstart() -> None:
+    """Draw the demo shards, run the chain on a local Ray, print Table 1 beside the truth."""
+    from jobs.quickstart import run_quickstart
+
+    with _told():
+        run_quickstart(console)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn an expected error into one sentence and exit status 1; PARROTSCOPE_TRACEBACK=1 shows the whole."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        if os.environ.get("PARROTSCOPE_TRACEBACK"):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"parrotscope: {message}", markup=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("parrotscope: stopped; the same command resumes.", markup=False)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _job(config: str, overrides: list[str] | None) -> Iterator[Config]:
+    """The configuration, inside a Ray session."""
+    with _told():
+        settings = load(config, overrides or ())
+        from jobs.session import session
+
+        with session(settings.resources):
+            yield settings
+
+
+def _print_table1(run: str, name: str, truth: Path | None = None) -> None:
+    from jobs.table1 import print_table1
+
+    print_table1(run, name, truth, console)
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

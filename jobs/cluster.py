@@ -1,0 +1,49 @@
+"""The cluster job: one fit on one node, over the embeddings of the whole run."""
+
+import ray
+from rich.console import Console
+
+from jobs.job import JobError
+from pipeline.config import Config
+from pipeline.extract import embeddings_of, resolved
+from pipeline.profile import clusters_of, fit_run
+from pipeline.run import Run
+from pipeline.threads import limit_threads
+
+
+def run_cluster(config: Config, console: Console, partial: bool = False) -> None:
+    """Fit the clusters of this name, unless they are there.
+
+    Args:
+        config: the run's configuration.
+        console: where to show.
+        partial: fit on what is extracted so far, instead of refusing while shards are pending.
+
+    Raises:
+        JobError: shards are pending and `partial` is not given.
+        FingerprintError: clusters of this name were fitted otherwise.
+        ValueError, MemoryError: too few embeddings or too little memory for k; the message says what is needed.
+    """
+    run = Run(config.run)
+    config = resolved(config, run)
+    done = run.done(embeddings_of(config))
+    pending = [shard.id for shard in run.shards() if shard.id not in done]
+    if pending and not partial:
+        raise JobError(
+            f"cluster: {len(pending)} shards have no embeddings yet, {pending[0]} first; "
+            "extract them, or fit on the others with --partial."
+        )
+    if not run.shards():
+        raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
+    # Fitting wants every core of the largest node.
+    cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    fit = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_fit)
+    try:
+        console.print(f"cluster: {ray.get(fit.remote(config, sorted(done), cpus))}", markup=False)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _fit(config: Config, shards: list[str], threads: int) -> str:
+    limit_threads(threads)
+    return fit_run(Run(config.run), config, shards, threads)

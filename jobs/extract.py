@@ -1,0 +1,76 @@
+"""The extract job: actors that hold the models, each on one shard at a time."""
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from rich.console import Console
+
+from jobs.job import Ready, run_job
+from jobs.pool import Task
+from pipeline import extract
+from pipeline.clip import Clip
+from pipeline.config import Config
+from pipeline.run import SAMPLES, Dataset, Run
+from pipeline.shards import Shard, list_shards
+from pipeline.spotting import load_spotter
+from pipeline.threads import limit_threads
+
+Part = Literal["clip", "spot"]
+PARTS: tuple[Part, ...] = ("clip", "spot")
+
+
+class ExtractActor:
+    """Holds CLIP and spotter, and extracts one shard a call.
+
+    Args:
+        config: the run's configuration, `auto` resolved where the run has been begun.
+        parts: the models to hold.
+    """
+
+    def __init__(self, config: Config, parts: Collection[Part]) -> None:
+        self._config = config
+        self._parts = parts
+        self._run = Run(config.run)
+
+    def ready(self) -> Ready:
+        config, threads = self._config, self._config.resources.cpus_per_actor
+        limit_threads(threads)
+        clip = Clip(config.clip, threads) if "clip" in self._parts else None
+        spotter = load_spotter(config.spotting, threads, config.clip.device) if "spot" in self._parts else None
+        # Libraries loaded with the models bring thread pools of their own.
+        limit_threads(threads)
+        self._extractor = extract.Extractor(config, clip, spotter)
+        about = [f"CLIP {config.clip.model} on {clip.device} in {clip.precision}"] if clip else []
+        about += [f"spotter {config.spotting.engine}"] if spotter else []
+        return Ready(self._extractor.fields(), ", ".join(about))
+
+    def work(self, board: Any, shard: Shard, lacking: Collection[Dataset]) -> dict[str, int]:
+        def report(rows: int, rejects: int, position: int) -> None:
+            board.add.remote(shard.id, rows, rejects, position)
+
+        return self._extractor.extract(self._run, shard, lacking, report)
+
+
+def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
+    """Extract every shard of the configuration that lacks a part.
+
+    Raises:
+        JobError: shards were set aside after their last attempt.
+        PoolError: no worker could load the models.
+        RunError, FingerprintError: the run on disk does not fit the configuration.
+        ValueError: a shard pattern matches nothing.
+    """
+    listed = list_shards(config.input.shards, config.input.root)
+    run = Run(config.run)
+    shards = run.add_shards(listed)
+    config = extract.resolved(config, run)
+    wanted = [SAMPLES]
+    wanted += [extract.embeddings_of(config)] if "clip" in parts else []
+    wanted += [extract.spotted_of(config)] if "spot" in parts else []
+    done = {dataset: run.done(dataset) for dataset in wanted}
+    lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
+    tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
+    console.print(
+        f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False
+    )
+    run_job(config, run, "extract", ExtractActor, (config, tuple(parts)), tasks, console)

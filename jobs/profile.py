@@ -1,0 +1,56 @@
+"""The profile job: overlap and cluster assignment of every shard, from its parts alone."""
+
+from typing import Any
+
+from rich.console import Console
+
+from jobs.job import JobError, Ready, run_job
+from jobs.pool import Task
+from pipeline.clustering import ClusterModel
+from pipeline.config import Config
+from pipeline.extract import embeddings_of, resolved, spotted_of
+from pipeline.profile import clusters_of, profile_fields, profile_shard, profiles_of
+from pipeline.run import SAMPLES, Run
+from pipeline.shards import Shard
+from pipeline.threads import limit_threads
+
+
+class ProfileActor:
+    """Holds the centroids, and profiles one shard a call."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._run = Run(config.run)
+
+    def ready(self) -> Ready:
+        limit_threads(self._config.resources.cpus_per_actor)
+        self._fields = profile_fields(self._run, self._config)
+        self._clusters = ClusterModel.load(self._run, clusters_of(self._config))
+        about = f"{len(self._clusters.centroids):,} clusters, fuzzy threshold {self._config.overlap.threshold}"
+        return Ready({profiles_of(self._config): self._fields}, about)
+
+    def work(self, board: Any, shard: Shard) -> dict[str, int]:
+        counts = profile_shard(self._run, shard, self._config, self._clusters, self._fields)
+        board.add.remote(shard.id, counts["rows"], 0, shard.size or 0)
+        return counts
+
+
+def run_profile(config: Config, console: Console) -> None:
+    """Profile every shard that is extracted and has no profile of this name.
+
+    Raises:
+        JobError: shards were set aside, or are not extracted yet.
+        FingerprintError: the profiles were begun otherwise; give the new ones a name.
+    """
+    run = Run(config.run)
+    config = resolved(config, run)
+    shards = run.shards()
+    extracted = set.intersection(
+        *(run.done(dataset) for dataset in (SAMPLES, embeddings_of(config), spotted_of(config)))
+    )
+    done = run.done(profiles_of(config))
+    tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
+    console.print(f"profile: {len(shards)} shards, {len(tasks)} to do", markup=False)
+    run_job(config, run, "profile", ProfileActor, (config,), tasks, console)
+    if pending := [shard.id for shard in shards if shard.id not in extracted]:
+        raise JobError(f"profile: {len(pending)} shards are not extracted yet, {pending[0]} first.")

@@ -1,0 +1,108 @@
+"""What a job says while it runs: a live bar on a terminal, plain log lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from jobs.pool import Heartbeat, Task
+from pipeline.run import Run
+from pipeline.shards import Shard
+
+LOG_SECONDS = 10.0
+"""Between two plain log lines."""
+
+
+class Reporter:
+    """Follows a pool: counts samples, rejects and shards, shows them, and keeps the errors of failed shards.
+
+    Args:
+        title: name of the job.
+        run: where errors/<shard>.json is written.
+        shards: all shards the job will work on: their sizes make the bar's length.
+        console: where to show.
+    """
+
+    def __init__(self, title: str, run: Run, shards: Sequence[Shard], console: Console) -> None:
+        self.rows = 0
+        self.rejects = 0
+        self.failures: list[Task] = []
+        self._title = title
+        self._run = run
+        self._sizes = {shard.id: shard.size or 1 for shard in shards}
+        self._stale_errors = run.failed()
+        self._done_bytes = 0
+        self._done_shards = 0
+        self._console = console
+        self._start = self._logged = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[samples]}  ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=sum(self._sizes.values()), samples="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        self._say(self._line(self.rows, self.rejects))
+
+    def running(self, in_flight: dict[str, Heartbeat], actors: int) -> None:
+        rows = self.rows + sum(beat[0] for beat in in_flight.values())
+        rejects = self.rejects + sum(beat[1] for beat in in_flight.values())
+        position = self._done_bytes + sum(beat[2] for beat in in_flight.values())
+        line = self._line(rows, rejects)
+        self._bar.update(self._task, completed=position, samples=line)
+        if not self._console.is_terminal and time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            self._say(f"{line}, {actors} at work, ETA {self._eta(position)}")
+
+    def finished(self, task: Task, counts: dict[str, int]) -> None:
+        self.rows += counts["rows"]
+        self.rejects += counts.get("rejects", 0)
+        self._done_bytes += self._sizes[task.shard]
+        self._done_shards += 1
+        if task.errors or task.shard in self._stale_errors:
+            self._run.remove("errors", f"{task.shard}.json")
+
+    def retried(self, task: Task) -> None:
+        self._say(f"shard {task.shard}: {_brief(task.errors[-1])}; to be tried again")
+        self._write_errors(task)
+
+    def failed(self, task: Task) -> None:
+        self.failures.append(task)
+        self._say(f"shard {task.shard} set aside after {len(task.errors)} tries: {_brief(task.errors[-1])}")
+        self._write_errors(task)
+
+    def _write_errors(self, task: Task) -> None:
+        self._run.write_json({"shard": task.shard, "job": self._title, "errors": task.errors}, "errors", f"{task.shard}.json")
+
+    def _line(self, rows: int, rejects: int) -> str:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        return (
+            f"{rows:,} samples, {rows / seconds:,.1f}/s, {rejects:,} rejects, "
+            f"{self._done_shards}/{len(self._sizes)} shards"
+        )
+
+    def _eta(self, position: int) -> str:
+        if not position:
+            return "unknown"
+        elapsed = time.monotonic() - self._start
+        return f"{elapsed * (sum(self._sizes.values()) - position) / position:,.0f} s"
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(f"{self._title}: {line}"))
+
+
+def _brief(error: str) -> str:
+    """The last line of an error, cut to what a log line bears."""
+    return error.strip().splitlines()[-1][:300]

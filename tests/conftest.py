@@ -1,0 +1,28 @@
+"""Fixtures shared by the tests: one local Ray for all of them, and where the real data lies."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.session import LOCAL_ENVIRONMENT, session
+from pipeline.config import ResourcesConfig
+
+# Ray reads it when it is first imported, whichever test does that.
+os.environ.update(LOCAL_ENVIRONMENT)
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    with session(ResourcesConfig()):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real shards and OCR truth are not beside the checkout ({SHARED_DATA})")
+    return SHARED_DATA

@@ -1,0 +1,155 @@
+"""The pool on a real local Ray: every shard ends done or set aside, whatever its actor does."""
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from jobs.pool import Pool, PoolError, Task
+from pipeline.config import ResourcesConfig
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+class Actor:
+    """Does what the shard's name says, and leaves a line per call in a file."""
+
+    def __init__(self, folder: str, ready: str = "yes") -> None:
+        self._folder = Path(folder)
+        self._ready = ready
+
+    def ready(self) -> str:
+        if self._ready == "no":
+            raise FileNotFoundError("the weights are missing")
+        if self._ready == "die":
+            os._exit(1)
+        return "loaded"
+
+    def work(self, board, shard: str) -> dict[str, int]:
+        calls = self._folder / shard
+        with calls.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        board.add.remote(shard, 5, 1, 100)
+        action = shard.split("-")[0]
+        n = len(calls.read_text().split())
+        if action == "bad" or (action == "flaky" and n < 3):
+            raise OSError(f"storage failed at try {n}")
+        if action == "poison" or (action == "dies" and n < 2):
+            os._exit(1)
+        if action == "slow" and n < 2:
+            time.sleep(30)
+        return {"rows": 10, "rejects": 2}
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.failures: dict[str, list[str]] = {}
+        self.retries: Counter[str] = Counter()
+        self.beats: dict[str, tuple[int, int, int]] = {}
+
+    def running(self, in_flight, actors) -> None:
+        self.beats.update(in_flight)
+
+    def finished(self, task, counts) -> None:
+        assert counts == {"rows": 10, "rejects": 2}
+        self.done[task.shard] += 1
+
+    def retried(self, task) -> None:
+        self.retries[task.shard] += 1
+
+    def failed(self, task) -> None:
+        self.failures[task.shard] = task.errors
+
+
+def run(folder: Path, shards: list[str], ready: str = "yes", admit=None, **resources) -> Recorder:
+    recorder = Recorder()
+    pool = Pool(Actor, (str(folder), ready), admit or (lambda _: None), ResourcesConfig(**resources))
+    pool.run([Task(shard, (shard,)) for shard in shards], recorder)
+    return recorder
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch) -> None:
+    monkeypatch.setattr("jobs.pool.BACKOFF_SECONDS", (0.0,))
+
+
+def test_every_shard_is_done_once(tmp_path) -> None:
+    shards = [f"good-{i}" for i in range(20)]
+    recorder = run(tmp_path, shards)
+    assert recorder.done == Counter(shards)
+    assert all(len((tmp_path / shard).read_text().split()) == 1 for shard in shards)
+
+
+def test_failures_are_retried_then_set_aside_and_cost_no_other_shard(tmp_path) -> None:
+    recorder = run(tmp_path, ["good-1", "bad-1", "flaky-1", "good-2"], attempts=3)
+    assert set(recorder.done) == {"good-1", "good-2", "flaky-1"}
+    assert recorder.retries == {"bad-1": 2, "flaky-1": 2}
+    assert list(recorder.failures) == ["bad-1"]
+    assert [f"OSError: storage failed at try {n}" for n in (1, 2, 3)] == recorder.failures["bad-1"]
+
+
+def test_a_dead_actor_is_replaced_and_its_shard_put_back(tmp_path) -> None:
+    recorder = run(tmp_path, ["dies-1", "dies-2", "good-1", "poison-1"], attempts=2)
+    assert set(recorder.done) == {"dies-1", "dies-2", "good-1"}
+    assert len(recorder.failures["poison-1"]) == 2
+    assert "the worker process died" in recorder.failures["poison-1"][0]
+
+
+def test_an_actor_killed_from_outside(tmp_path) -> None:
+    class Killer(Recorder):
+        def running(self, in_flight, actors) -> None:
+            super().running(in_flight, actors)
+            file = tmp_path / "slow-1"
+            if file.exists() and len(pids := file.read_text().split()) == 1 and not self.retries:
+                os.kill(int(pids[0]), signal.SIGKILL)
+
+    recorder = Killer()
+    start = time.monotonic()
+    Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig()).run(
+        [Task("slow-1", ("slow-1",)), Task("good-1", ("good-1",))], recorder
+    )
+    assert recorder.done == {"slow-1": 1, "good-1": 1}
+    assert recorder.retries == {"slow-1": 1}
+    assert time.monotonic() - start < 25
+
+
+def test_heartbeats_reach_the_driver(tmp_path) -> None:
+    class Once(Recorder):
+        def running(self, in_flight, actors) -> None:
+            super().running(in_flight, actors)
+            if "slow-1" in self.beats:
+                raise InterruptedError
+
+    recorder = Once()
+    with pytest.raises(InterruptedError):
+        Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig()).run(
+            [Task("slow-1", ("slow-1",))], recorder
+        )
+    assert recorder.beats["slow-1"] == (5, 1, 100)
+
+
+@pytest.mark.parametrize(("ready", "why"), [("no", "the weights are missing"), ("die", "died while loading")])
+def test_a_job_whose_actors_never_get_ready_ends_at_once(tmp_path, ready, why) -> None:
+    with pytest.raises(PoolError, match=why):
+        run(tmp_path, ["good-1"], ready)
+    assert not (tmp_path / "good-1").exists()
+
+
+def test_an_actor_that_is_not_admitted_gets_no_work(tmp_path) -> None:
+    def admit(facts: str) -> None:
+        raise ValueError(f"{facts} other weights")
+
+    with pytest.raises(PoolError, match="loaded other weights"):
+        run(tmp_path, ["good-1"], admit=admit)
+    assert not (tmp_path / "good-1").exists()
+
+
+def test_a_cluster_too_small_for_one_actor_is_an_error_at_the_start(tmp_path) -> None:
+    with pytest.raises(PoolError, match="No node has the 512 CPUs and 0 GPUs of one actor"):
+        run(tmp_path, ["good-1"], cpus_per_actor=512)
+    with pytest.raises(PoolError, match="and 1 GPUs of one actor"):
+        run(tmp_path, ["good-1"], gpus_per_actor=1)

@@ -1,0 +1,57 @@
+"""The local Ray listens on the loopback address only; a cluster out of reach is one clear error."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import ray
+
+from jobs.session import LOCAL_ENVIRONMENT
+
+
+def _listening(process: psutil.Process) -> set[str]:
+    try:
+        return {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def test_no_server_of_the_local_ray_is_on_the_network(local_ray) -> None:
+    ray.get(ray.remote(lambda: None).remote())
+    addresses = set[str]().union(*(_listening(p) for p in psutil.Process().children(recursive=True)))
+    assert addresses
+    assert {ip.removeprefix("::ffff:") for ip in addresses} <= {"127.0.0.1", "::1"}
+
+
+def run_python(code: str) -> str:
+    """What a fresh interpreter prints, without the environment this test process set for its own Ray."""
+    environment = {name: value for name, value in os.environ.items() if name not in LOCAL_ENVIRONMENT}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_cluster_out_of_reach_is_one_clear_error() -> None:
+    said = run_python(
+        "from jobs.session import SessionError, session\n"
+        "from pipeline.config import ResourcesConfig\n"
+        "try:\n"
+        "    with session(ResourcesConfig(address='127.0.0.1:1')): pass\n"
+        "except SessionError as error: print(error)"
+    )
+    assert said.startswith("Ray at 127.0.0.1:1 is out of reach: ")
+
+
+def test_ray_imported_too_early_is_refused_rather_than_put_on_the_network() -> None:
+    said = run_python(
+        "import ray\n"
+        "from jobs.session import SessionError, session\n"
+        "from pipeline.config import ResourcesConfig\n"
+        "try:\n"
+        "    with session(ResourcesConfig()): print('running')\n"
+        "except SessionError as error: print(error)"
+    )
+    assert "imported before jobs.session" in said

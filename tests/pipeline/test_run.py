@@ -1,0 +1,138 @@
+"""A run on disk: parts appear whole or not at all, and datasets keep how they were made."""
+
+import os
+import uuid
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import schema
+from pipeline.config import parse
+from pipeline.fingerprint import FingerprintError
+from pipeline.run import Dataset, Run, RunError
+from pipeline.shards import Shard
+
+NUMBERS = (
+    schema.INDEX,
+    schema.Column("text", pa.string(), "", "", nullable=True),
+)
+DATASET = Dataset("numbers", "main")
+
+
+@pytest.fixture(params=["local", "memory"])
+def run(request, tmp_path) -> Run:
+    return Run(str(tmp_path / "run") if request.param == "local" else f"memory://{uuid.uuid4().hex}/run")
+
+
+def rows(n: int, start: int = 0) -> list[dict]:
+    return [{"index": i, "text": f"row {i}"} for i in range(start, start + n)]
+
+
+def test_a_part_is_done_when_its_block_ends(run) -> None:
+    with run.part(DATASET, "a", NUMBERS) as part:
+        part.write(rows(3))
+        assert run.done(DATASET) == set()
+        part.describe({"counts": {"rows": 3}})
+    assert run.done(DATASET) == {"a"}
+    assert run.read_part(DATASET, "a")["index"].to_pylist() == [0, 1, 2]
+    assert run.footer(DATASET, "a") == {"counts": {"rows": 3}}
+
+
+def test_a_part_whose_block_fails_never_appears(run) -> None:
+    with pytest.raises(ZeroDivisionError), run.part(DATASET, "a", NUMBERS) as part:
+        part.write(rows(3))
+        raise ZeroDivisionError
+    assert run.done(DATASET) == set()
+    if run.local:
+        assert os.listdir(run.path(DATASET)) == []
+
+
+def test_what_a_killed_writer_leaves_is_no_part(tmp_path) -> None:
+    run = Run(str(tmp_path))
+    with run.part(DATASET, "a", NUMBERS) as part:
+        part.write(rows(2))
+    (tmp_path / "numbers/main/.0123.tmp").write_bytes(b"half")
+    (tmp_path / "numbers/main/_dataset.json").write_text("{}")
+    assert run.done(DATASET) == {"a"}
+    assert run.dataset(DATASET).count_rows() == 2
+
+
+@pytest.mark.parametrize(
+    "row", [{"index": 0}, {"index": 0, "text": "", "other": 1}, {"index": None, "text": "x"}]
+)
+def test_rows_that_do_not_fit_the_schema_are_refused(run, row) -> None:
+    with pytest.raises(ValueError, match="column"), run.part(DATASET, "a", NUMBERS) as part:
+        part.write([row])
+    assert run.done(DATASET) == set()
+
+
+def test_batches_have_even_rows_whatever_the_row_groups(run) -> None:
+    with run.part(DATASET, "a", NUMBERS) as part:
+        for start, n in ((0, 9000), (9000, 1), (9001, 8999), (18000, 2000)):
+            part.write(rows(n, start))
+    batches = list(run.read_batches(DATASET, "a", ["index"], rows=6000))
+    assert [batch.num_rows for batch in batches] == [6000, 6000, 6000, 2000]
+    assert pa.concat_tables(batches)["index"].to_pylist() == list(range(20_000))
+
+
+def test_an_empty_part_is_a_part(run) -> None:
+    with run.part(DATASET, "a", NUMBERS):
+        pass
+    assert run.done(DATASET) == {"a"}
+    assert list(run.read_batches(DATASET, "a")) == []
+
+
+def test_a_damaged_part_is_named(run) -> None:
+    run.write_bytes(b"not parquet", DATASET, "a.parquet")
+    with pytest.raises(RunError, match="numbers/main/a.parquet is damaged"):
+        run.read_part(DATASET, "a")
+
+
+def test_embeddings_are_split_by_bytes_and_have_no_dictionary(tmp_path) -> None:
+    columns = schema.embeddings(4)
+    run = Run(str(tmp_path))
+    vector = pa.FixedSizeListArray.from_arrays(pa.array([0.5] * 4, pa.float16()), 4)
+    values = {
+        "shard": ["a"],
+        "index": pa.array([0], pa.int32()),
+        "key": ["k"],
+        "uid": ["u"],
+        "clip_score": pa.array([0.25], pa.float32()),
+        "caption_truncated": [False],
+        "image_embedding": vector,
+        "text_embedding": vector,
+    }
+    with run.part(DATASET, "a", columns) as part:
+        part.write(pa.table(values))
+    group = pq.read_metadata(run.part_path(DATASET, "a")).row_group(0)
+    encodings = {group.column(i).path_in_schema: group.column(i).encodings for i in range(group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in encodings["image_embedding.list.element"]
+    assert not any("DICTIONARY" in e for e in encodings["image_embedding.list.element"])
+
+
+def test_claim_keeps_the_first_settings_and_names_what_differs(run) -> None:
+    first = run.claim(DATASET, {"threshold": 0.75, "weights": {"digest": "abc"}, "size": (1, 2)})
+    assert run.claim(DATASET, {"size": [1, 2], "weights": {"digest": "abc"}, "threshold": 0.75}) == first
+    with pytest.raises(FingerprintError, match=r"weights.digest = 'abc', now it is 'xyz'"):
+        run.claim(DATASET, {"threshold": 0.75, "weights": {"digest": "xyz"}, "size": [1, 2]})
+    assert run.claim(Dataset("numbers", "other"), {"threshold": 0.8}) != first
+
+
+def test_config_comes_back_as_it_was(run) -> None:
+    config = parse({"run": "r", "input": {"shards": ["ä/*.tar"]}, "cluster": {"k": 7}})
+    with pytest.raises(RunError, match="is no run"):
+        run.config()
+    run.write_config(config)
+    assert run.config() == config
+
+
+def test_shards_are_added_and_a_changed_one_is_named(run) -> None:
+    a, b = Shard("a", "s3://x/a.tar", 10, "e1"), Shard("b", "s3://x/b.tar", 20, "e2")
+    assert run.add_shards([b]) == [b]
+    assert run.add_shards([a]) == [a, b]
+    assert run.shards() == [a, b]
+    with pytest.raises(RunError, match="Shard a changed at its source"):
+        run.add_shards([Shard("a", "s3://x/a.tar", 11, "e1"), b])
+    with pytest.raises(RunError, match="Shard b changed at its source"):
+        run.add_shards([a, Shard("b", "s3://x/b.tar", 20, "e3")])
