@@ -1,7 +1,6 @@
 """The command line: `parrotscope COMMAND`. It holds no science and loads heavy modules only where needed."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -26,9 +25,7 @@ console = Console(soft_wrap=True, highlight=False)
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
 RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, over the file; may be repeated")
-]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; may be repeated")]
 Partial = Annotated[bool, typer.Option(help="Fit clusters although shards are pending")]
 
 
@@ -183,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,12 +1,13 @@
 """The cluster job: one fit on one node, over the embeddings of the whole run."""
 
 import ray
+from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from jobs.job import JobError
+from pipeline.clusters import FACTS, cluster_fields, clusters_of, fit_clusters
 from pipeline.config import Config
 from pipeline.extract import embeddings_of, resolved
-from pipeline.profile import clusters_of, fit_run
 from pipeline.run import Run
 from pipeline.threads import limit_threads
 
@@ -35,15 +36,19 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
         )
     if not run.shards():
         raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
+    run.claim(clusters_of(config), cluster_fields(run, config))
+    if run.read_json(clusters_of(config), FACTS):
+        console.print(f"cluster: {clusters_of(config)} is fitted", markup=False)
+        return
     # Fitting wants every core of the largest node.
     cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     fit = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_fit)
     try:
         console.print(f"cluster: {ray.get(fit.remote(config, sorted(done), cpus))}", markup=False)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         raise error.cause from None
 
 
 def _fit(config: Config, shards: list[str], threads: int) -> str:
     limit_threads(threads)
-    return fit_run(Run(config.run), config, shards, threads)
+    return fit_clusters(Run(config.run), config, shards, threads)

@@ -70,7 +70,5 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
-    console.print(
-        f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False
-    )
+    console.print(f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False)
     run_job(config, run, "extract", ExtractActor, (config, tuple(parts)), tasks, console)

@@ -63,7 +63,6 @@ class Watcher(Protocol):
         """A shard is set aside after its last attempt."""
 
 
-@ray.remote(num_cpus=0)
 class Board:
     """Heartbeats of the shards in flight."""
 
@@ -114,7 +113,7 @@ class Pool:
         self._refused = 0
         # Beside the driver: heartbeats must not go with a worker's node.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board = Board.options(scheduling_strategy=here).remote()
+        self._board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
 
     def run(self, tasks: Sequence[Task], watcher: Watcher) -> None:
         """Work through the tasks; every one ends in `watcher.finished` or `watcher.failed`.

@@ -6,10 +6,10 @@ from rich.console import Console
 
 from jobs.job import JobError, Ready, run_job
 from jobs.pool import Task
-from pipeline.clustering import ClusterModel
+from pipeline.clusters import load_clusters
 from pipeline.config import Config
 from pipeline.extract import embeddings_of, resolved, spotted_of
-from pipeline.profile import clusters_of, profile_fields, profile_shard, profiles_of
+from pipeline.profile import profile_fields, profile_shard, profiles_of
 from pipeline.run import SAMPLES, Run
 from pipeline.shards import Shard
 from pipeline.threads import limit_threads
@@ -25,7 +25,7 @@ class ProfileActor:
     def ready(self) -> Ready:
         limit_threads(self._config.resources.cpus_per_actor)
         self._fields = profile_fields(self._run, self._config)
-        self._clusters = ClusterModel.load(self._run, clusters_of(self._config))
+        self._clusters = load_clusters(self._run, self._config)
         about = f"{len(self._clusters.centroids):,} clusters, fuzzy threshold {self._config.overlap.threshold}"
         return Ready({profiles_of(self._config): self._fields}, about)
 
@@ -49,6 +49,7 @@ def run_profile(config: Config, console: Console) -> None:
         *(run.done(dataset) for dataset in (SAMPLES, embeddings_of(config), spotted_of(config)))
     )
     done = run.done(profiles_of(config))
+    run.claim(profiles_of(config), profile_fields(run, config))
     tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
     console.print(f"profile: {len(shards)} shards, {len(tasks)} to do", markup=False)
     run_job(config, run, "profile", ProfileActor, (config,), tasks, console)

@@ -37,7 +37,9 @@ class Reporter:
         self._done_bytes = 0
         self._done_shards = 0
         self._console = console
-        self._start = self._logged = time.monotonic()
+        # Counted from the first heartbeat: loading models is no rate of samples.
+        self._start: float | None = None
+        self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,11 +62,13 @@ class Reporter:
         rows = self.rows + sum(beat[0] for beat in in_flight.values())
         rejects = self.rejects + sum(beat[1] for beat in in_flight.values())
         position = self._done_bytes + sum(beat[2] for beat in in_flight.values())
+        if self._start is None and (actors or rows):
+            self._start = time.monotonic()
         line = self._line(rows, rejects)
         self._bar.update(self._task, completed=position, samples=line)
         if not self._console.is_terminal and time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
-            self._say(f"{line}, {actors} at work, ETA {self._eta(position)}")
+            self._say(f"{line}, {actors} at work, ETA {self._eta(position)}" if self._start else "loading models")
 
     def finished(self, task: Task, counts: dict[str, int]) -> None:
         self.rows += counts["rows"]
@@ -84,20 +88,21 @@ class Reporter:
         self._write_errors(task)
 
     def _write_errors(self, task: Task) -> None:
-        self._run.write_json({"shard": task.shard, "job": self._title, "errors": task.errors}, "errors", f"{task.shard}.json")
+        self._run.write_json(
+            {"shard": task.shard, "job": self._title, "errors": task.errors}, "errors", f"{task.shard}.json"
+        )
 
     def _line(self, rows: int, rejects: int) -> str:
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        return (
-            f"{rows:,} samples, {rows / seconds:,.1f}/s, {rejects:,} rejects, "
-            f"{self._done_shards}/{len(self._sizes)} shards"
-        )
+        rate = rows / max(self._elapsed(), 1e-9)
+        return f"{rows:,} samples, {rate:,.1f}/s, {rejects:,} rejects, {self._done_shards}/{len(self._sizes)} shards"
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start if self._start else 0.0
 
     def _eta(self, position: int) -> str:
         if not position:
             return "unknown"
-        elapsed = time.monotonic() - self._start
-        return f"{elapsed * (sum(self._sizes.values()) - position) / position:,.0f} s"
+        return f"{self._elapsed() * (sum(self._sizes.values()) - position) / position:,.0f} s"
 
     def _say(self, line: str) -> None:
         self._console.print(Text(f"{self._title}: {line}"))

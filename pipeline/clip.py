@@ -75,7 +75,7 @@ class Clip:
         model = _load(name, pretrained)
         self._weights = _weights_digest(model)
         self._dtype = DTYPES[self.precision]
-        self._model = model.to(self.device, self._dtype).eval()
+        self._model: Any = model.to(self.device, self._dtype).eval()
         self._name = name
         self._tokenizer = open_clip.get_tokenizer(name)
         self._context = self._tokenizer.context_length
@@ -265,7 +265,10 @@ def _load(name: str, pretrained: str) -> torch.nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return open_clip.create_model(name, pretrained, precision="fp32", device="cpu", weights_only=True)
+            model: torch.nn.Module = open_clip.create_model(
+                name, pretrained, precision="fp32", device="cpu", weights_only=True
+            )
+            return model
     except Exception as error:
         if tag:
             raise ClipError(

@@ -113,9 +113,7 @@ class Extractor:
         """What each dataset depends on, for the fingerprints."""
         return self._fields
 
-    def extract(
-        self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report
-    ) -> dict[str, int]:
+    def extract(self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report) -> dict[str, int]:
         """Read a shard once and write the parts it lacks; returns the counts.
 
         Rows are those of the samples dataset, in the order of the tar. Rejects appear first, then samples,
@@ -134,9 +132,7 @@ class Extractor:
                 for dataset in reversed(list(self._columns))
                 if dataset in lacking or (dataset == REJECTS and SAMPLES in lacking)
             }
-            source = read_samples(
-                stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts
-            )
+            source = read_samples(stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts)
             items = self._decoded(shard, source, stages)
             for samples, rejects in batches(items, self._config.clip.batch_size):
                 reasons.update(reject.reason for reject in rejects)
@@ -156,9 +152,7 @@ class Extractor:
                 _check_same_samples(run, shard, kept)
         return total
 
-    def _decoded(
-        self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages
-    ) -> Iterator[Sample | Reject]:
+    def _decoded(self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages) -> Iterator[Sample | Reject]:
         limits = self._config.input.limits
         for item in source:
             if isinstance(item, Reject):
@@ -207,14 +201,10 @@ class Extractor:
         if self._spotter and (part := parts.get(spotted_of(self._config))):
             with stages.time("spot"):
                 spottings = self._spotter.spot(images)
-            part.write(
-                [row | _spotted_row(found) for row, found in zip(identity, spottings, strict=True)]
-            )
+            part.write([row | _spotted_row(found) for row, found in zip(identity, spottings, strict=True)])
 
 
-def batches(
-    items: Iterable[Sample | Reject], size: int
-) -> Iterator[tuple[list[Sample], list[Reject]]]:
+def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[Sample], list[Reject]]]:
     """Group samples by number and decoded pixels; rejects travel with the batch they were met in.
 
     The grouping depends on the items alone, so the same shard always gives the same batches.

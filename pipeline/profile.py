@@ -1,6 +1,6 @@
 """Profile: join samples, embeddings and spotted text of a shard into one row per sample. It opens no image."""
 
-from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.clustering import ClusterModel
+from pipeline.clusters import FACTS, cluster_fields, clusters_of
 from pipeline.config import Config
 from pipeline.extract import Stages, embeddings_of, spotted_of
 from pipeline.fingerprint import Fields, digest
@@ -16,20 +17,34 @@ from pipeline.run import SAMPLES, Dataset, Run, RunError, part_facts
 from pipeline.shards import Shard
 
 KEYS = [column.name for column in schema.IDENTITY]
+EMBEDDING_COLUMNS = [*KEYS, schema.CLIP_SCORE.name, schema.CAPTION_TRUNCATED.name, schema.IMAGE_EMBEDDING]
 
 
 def profiles_of(config: Config) -> Dataset:
     return Dataset("profiles", config.profile.name)
 
 
-def profile_fields(config: Config, inputs: Mapping[str, str]) -> Fields:
-    """What the profiles depend on: overlap settings and the fingerprints of the inputs by name."""
+def profile_fields(run: Run, config: Config) -> Fields:
+    """What the profiles depend on: overlap settings and the fingerprints of their inputs.
+
+    Raises:
+        RunError: an input is not there yet.
+    """
+    inputs: dict[str, str] = {}
+    for dataset in (embeddings_of(config), spotted_of(config)):
+        fields = run.claimed(dataset)
+        if fields is None:
+            raise RunError(f"{run.url} has no {dataset} yet: extract first.")
+        inputs[dataset.kind] = digest(fields)
+    facts = run.read_json(clusters_of(config), FACTS)
+    if facts is None:
+        raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
+    # Centroids depend on the shards they saw as well as on their settings.
+    inputs["clusters"] = digest({**cluster_fields(run, config), "shards": facts["shards_digest"]})
     return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **inputs}
 
 
-def profile_shard(
-    run: Run, shard: Shard, config: Config, clusters: ClusterModel, fields: Fields
-) -> dict[str, int]:
+def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel, fields: Fields) -> dict[str, int]:
     """Write the profiles part of a shard from its samples, embeddings and spotted text; returns the counts.
 
     Raises:
@@ -40,35 +55,33 @@ def profile_shard(
     dataset = profiles_of(config)
     rows = failed = 0
     with run.part(dataset, shard.id, columns) as part:
-        for samples, embeddings, spotted in zip(
+        for samples, embeddings, spotted in zip_longest(
             run.read_batches(SAMPLES, shard.id),
-            run.read_batches(
-                embeddings_of(config), shard.id, [*KEYS, "clip_score", "caption_truncated", "image_embedding"]
-            ),
+            run.read_batches(embeddings_of(config), shard.id, EMBEDDING_COLUMNS),
             run.read_batches(spotted_of(config), shard.id),
-            strict=True,
         ):
             _check_aligned(shard, samples, embeddings, spotted)
             with stages.time("overlap"):
                 rates = overlap(samples, spotted, config.overlap)
             with stages.time("assign"):
-                ids, distances = clusters.assign(_matrix(embeddings["image_embedding"]))
+                ids, distances = clusters.assign(_matrix(embeddings[schema.IMAGE_EMBEDDING]))
             found: dict[str, Any] = {name: samples[name] for name in samples.column_names}
             for table in (embeddings, spotted, rates):
                 found |= {name: table[name] for name in table.column_names if name not in found}
             found["cluster_id"], found["cluster_distance"] = pa.array(ids), pa.array(distances)
             part.write(pa.table({column.name: found[column.name] for column in columns}))
             rows += samples.num_rows
-            failed += spotted["spot_message"].length() - spotted["spot_message"].null_count
+            failed += spotted[schema.SPOTTED.name].null_count
         counts = {"rows": rows, "spot_failed": failed}
         part.describe(part_facts(dataset, shard, digest(fields), counts, stages.seconds))
     return counts
 
 
-def _check_aligned(shard: Shard, samples: pa.Table, *others: pa.Table) -> None:
-    for table in others:
-        if not table["index"].equals(samples["index"]) or not table["uid"].equals(samples["uid"]):
-            raise RunError(f"Shard {shard.id}: its parts hold different samples; extract it again.")
+def _check_aligned(shard: Shard, *tables: pa.Table | None) -> None:
+    """All batches are there, and their rows are of the same samples."""
+    keys = [table and table.select(KEYS) for table in tables]
+    if not all(key is not None and key.equals(keys[0]) for key in keys):
+        raise RunError(f"Shard {shard.id}: its parts hold different samples; remove them and extract it again.")
 
 
 def _matrix(vectors: pa.ChunkedArray) -> np.ndarray:

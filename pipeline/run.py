@@ -145,9 +145,7 @@ class Run:
         return {name.removesuffix(suffix) for name in names if name.endswith(suffix) and name[0] not in "._"}
 
     @contextmanager
-    def part(
-        self, dataset: Dataset, shard: str, columns: Sequence[schema.Column]
-    ) -> Iterator["PartWriter"]:
+    def part(self, dataset: Dataset, shard: str, columns: Sequence[schema.Column]) -> Iterator["PartWriter"]:
         """Write a part batch by batch; it appears when the block ends without an exception."""
         with self._committed(self.part_path(dataset, shard)) as spool:
             writer = PartWriter(spool, columns)
@@ -156,9 +154,7 @@ class Run:
             finally:
                 writer.close()
 
-    def read_part(
-        self, dataset: Dataset, shard: str, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read_part(self, dataset: Dataset, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One part as a table.
 
         Raises:
@@ -200,6 +196,10 @@ class Run:
             metadata = pq.read_metadata(file).metadata
         return json.loads(metadata[FOOTER])  # type: ignore[no-any-return]
 
+    def part_schema(self, dataset: Dataset, shard: str) -> pa.Schema:
+        with self.fs.open(self.part_path(dataset, shard), "rb") as file:
+            return pq.read_schema(file)
+
     def dataset(self, dataset: Dataset) -> pa.dataset.Dataset:
         """All parts of a dataset as one lazily read Arrow dataset, in the order of the shard ids."""
         paths = [self.part_path(dataset, shard) for shard in sorted(self.done(dataset))]
@@ -236,9 +236,7 @@ class Run:
         """Packages whose version differs from when the dataset was begun, as 'name old → new'."""
         record = self.read_json(dataset, "_dataset.json") or {"software": {}}
         now = software()
-        return [
-            f"{name} {old} → {now.get(name)}" for name, old in record["software"].items() if now.get(name) != old
-        ]
+        return [f"{name} {old} → {now.get(name)}" for name, old in record["software"].items() if now.get(name) != old]
 
     def exists(self) -> bool:
         return bool(self.fs.exists(self.path("run.yaml")))

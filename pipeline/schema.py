@@ -90,6 +90,7 @@ CLIP_SCORE = Column("clip_score", pa.float32(), "cosine", "cosine of image and t
 CAPTION_TRUNCATED = Column(
     "caption_truncated", pa.bool_(), "", "the caption has more tokens than CLIP's context: its end is unseen"
 )
+IMAGE_EMBEDDING = "image_embedding"
 SPOT_STATUS = Column("spot_status", pa.string(), "", "ok, or failed: then words, class and rates are null")
 SPOTTED = Column(
     "spotted",
@@ -139,7 +140,7 @@ def embeddings(dim: int) -> tuple[Column, ...]:
         *IDENTITY,
         CLIP_SCORE,
         CAPTION_TRUNCATED,
-        Column("image_embedding", vector, "", "CLIP image embedding, L2-normalised in float32"),
+        Column(IMAGE_EMBEDDING, vector, "", "CLIP image embedding, L2-normalised in float32"),
         Column("text_embedding", vector, "", "CLIP text embedding, L2-normalised in float32"),
     )
 
@@ -148,9 +149,7 @@ SPOTTED_TEXT = (*IDENTITY, SPOT_STATUS, SPOT_MESSAGE, SPOTTED)
 
 OVERLAP = (
     Column("text_class", pa.string(), "", "none (no text), text (none in the caption), co_emb", nullable=True),
-    Column(
-        "text_area", pa.float32(), "fraction", "union of the word polygons over the image area", nullable=True
-    ),
+    Column("text_area", pa.float32(), "fraction", "union of the word polygons over the image area", nullable=True),
     Column(
         "co_emb_words",
         _list(pa.string()),
@@ -256,9 +255,4 @@ def metadata_columns(keys: Mapping[str, str]) -> tuple[Column, ...]:
 
 def arrow(columns: Iterable[Column]) -> pa.Schema:
     """The Arrow schema of a dataset, unit and meaning as field metadata."""
-    return pa.schema(
-        [
-            pa.field(c.name, c.type, c.nullable, {"unit": c.unit, "meaning": c.meaning})
-            for c in columns
-        ]
-    )
+    return pa.schema([pa.field(c.name, c.type, c.nullable, {"unit": c.unit, "meaning": c.meaning}) for c in columns])

@@ -126,9 +126,7 @@ def test_heartbeats_reach_the_driver(tmp_path) -> None:
 
     recorder = Once()
     with pytest.raises(InterruptedError):
-        Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig()).run(
-            [Task("slow-1", ("slow-1",))], recorder
-        )
+        Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig()).run([Task("slow-1", ("slow-1",))], recorder)
     assert recorder.beats["slow-1"] == (5, 1, 100)
 
 

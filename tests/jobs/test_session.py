@@ -27,9 +27,7 @@ def test_no_server_of_the_local_ray_is_on_the_network(local_ray) -> None:
 def run_python(code: str) -> str:
     """What a fresh interpreter prints, without the environment this test process set for its own Ray."""
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL_ENVIRONMENT}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -30,9 +30,7 @@ def test_laion2b_follows_the_paper() -> None:
 def test_overrides_are_yaml_and_reach_any_depth(tmp_path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("run: r\ninput: {shards: x.tar}\n")
-    config = load(
-        file, ["cluster.k=12", "input.shards=[a.tar, b.tar]", "input.limits.max_pixels=100", "run=other"]
-    )
+    config = load(file, ["cluster.k=12", "input.shards=[a.tar, b.tar]", "input.limits.max_pixels=100", "run=other"])
     assert config.cluster.k == 12
     assert config.input.shards == ("a.tar", "b.tar")
     assert config.input.limits.max_pixels == 100
@@ -75,7 +73,12 @@ def test_a_mistake_is_one_sentence(change, sentence) -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("run: [", "is not YAML"), ("- a\n- b", "holds no sections"), ("", "holds no sections"), ("a: b", "run:")],
+    [
+        ("run: [", "is not YAML"),
+        ("- a\n- b", "holds no sections"),
+        ("", "holds no sections"),
+        ("a: b", "run:"),
+    ],
 )
 def test_files_that_are_no_config(tmp_path, text, sentence) -> None:
     file = tmp_path / "config.yaml"

@@ -1,0 +1,65 @@
+"""The quickstart with its real parts: embedded CLIP, RapidOCR, real clusters, from an empty folder."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.run import Dataset, Run
+from tests.e2e.command import parrotscope
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart")
+    output = parrotscope("quickstart", folder=folder)
+    rows = Run(str(folder / "runs/quickstart")).dataset(Dataset("profiles", "main")).to_table().to_pylist()
+    truth = pq.read_table(folder / "demo/truth.parquet").to_pylist()
+    known = {(row["file"].removesuffix(".tar"), row["key"]): row for row in truth}
+    return output, [(row, known[row["shard"], row["key"]]) for row in rows]
+
+
+def test_it_prints_the_run_beside_truth_and_paper_and_says_what_is_next(quickstart) -> None:
+    output, _ = quickstart
+    for text in (
+        "this run",
+        "truth",
+        "LAION-2B",
+        "54.60 %",
+        "runs/quickstart/profiles/main/",
+        "parrotscope status",
+    ):
+        assert text in output
+
+
+def test_the_spotter_reads_the_demo(quickstart) -> None:
+    """Words as multisets, case aside: what the real spotter misses and invents stays small."""
+    _, rows = quickstart
+    hits = drawn = spotted = 0
+    for row, truth in rows:
+        found = [word["text"].lower() for word in row["spotted"]]
+        drawn += len(truth["words"])
+        spotted += len(found)
+        for word in truth["words"]:
+            if word["text"].lower() in found:
+                found.remove(word["text"].lower())
+                hits += 1
+    assert hits / drawn > 0.95
+    assert hits / spotted > 0.9
+
+
+def test_classes_and_rates_are_near_the_truth(quickstart) -> None:
+    _, rows = quickstart
+    agree = sum(row["text_class"] == truth["text_class"] for row, truth in rows) / len(rows)
+    off = [abs(row["cotr"] - truth["cotr"]) for row, truth in rows]
+    assert agree > 0.93
+    assert sum(off) / len(off) < 0.04
+
+
+def test_scores_of_drawn_captions_beat_unmentioned_text(quickstart) -> None:
+    """The embedded CLIP reads: a caption that quotes the drawn word scores above one that promises another."""
+    _, rows = quickstart
+
+    def mean(story: str) -> float:
+        scores = [row["clip_score"] for row, truth in rows if truth["story"] == story]
+        return sum(scores) / len(scores)
+
+    assert mean("quoted") > mean("promised") + 0.05

@@ -1,0 +1,128 @@
+"""Killed at any moment and started again, a run ends with the rows of an undisturbed one: none lost, none twice."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.run import REJECTS, SAMPLES, Dataset, Run
+from tests.e2e.command import parrotscope, start, truth_spotter, write_config
+
+DATASETS = (
+    SAMPLES,
+    REJECTS,
+    Dataset("embeddings", "main"),
+    Dataset("spotted", "main"),
+    Dataset("profiles", "main"),
+)
+SLOW = 0.02
+"""Seconds the spotter takes per image here, so that there is time to kill something."""
+
+
+def parts(run: Run, dataset: Dataset) -> int:
+    return len(run.done(dataset))
+
+
+def spools(run: Run) -> int:
+    return sum(1 for _ in Path(run.root).rglob("*.tmp"))
+
+
+MOMENTS: dict[str, Callable[[Run], bool]] = {
+    "while the first shards are read": lambda run: spools(run) > 0,
+    "after some shards": lambda run: parts(run, Dataset("spotted", "main")) >= 2,
+    "while profiling or before it": lambda run: (Path(run.root) / "clusters").exists(),
+    "after some profiles": lambda run: parts(run, Dataset("profiles", "main")) >= 1,
+}
+
+
+def wait_until(happened: Callable[[], bool], process) -> bool:
+    """Whether it happened before the process ended."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if happened():
+            return True
+        time.sleep(0.005)
+    return happened()
+
+
+def end_family(process) -> None:
+    """What a killed driver leaves: Ray ends its own processes; wait for that."""
+    process.communicate(timeout=60)
+
+
+def workers(process) -> list[psutil.Process]:
+    """Worker processes of a driver that hold an extracting actor."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "ExtractActor" in " ".join(child.cmdline()):
+                found.append(child)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def assert_same_rows(run: Run, chain) -> None:
+    for dataset in DATASETS:
+        assert run.done(dataset) == chain.run.done(dataset)
+        for shard in sorted(run.done(dataset)):
+            # Also the embeddings: the same machine gives the same bytes.
+            assert run.read_part(dataset, shard).equals(chain.run.read_part(dataset, shard)), (dataset, shard)
+
+
+@pytest.fixture
+def config(demo, tmp_path) -> Path:
+    return write_config(tmp_path, f"{demo}/*.tar", truth_spotter(demo, SLOW))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_driver_killed(chain, config, tmp_path, moment) -> None:
+    run = Run(str(tmp_path / "run"))
+    process = start("profile", str(config), folder=tmp_path)
+    assert wait_until(lambda: MOMENTS[moment](run), process)
+    process.send_signal(signal.SIGKILL)
+    end_family(process)
+    parrotscope("profile", str(config), folder=tmp_path)
+    assert_same_rows(run, chain)
+
+
+def test_worker_killed(chain, config, tmp_path) -> None:
+    """The driver replaces the worker by itself: one command, and it ends well."""
+    run = Run(str(tmp_path / "run"))
+    process = start("profile", str(config), folder=tmp_path)
+    assert wait_until(lambda: spools(run) > 0 and bool(workers(process)), process)
+    for worker in workers(process)[:1]:
+        os.kill(worker.pid, signal.SIGKILL)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "to be tried again" in out
+    assert_same_rows(run, chain)
+    assert run.failed() == set()
+
+
+def test_driver_stopped_by_hand(chain, config, tmp_path) -> None:
+    run = Run(str(tmp_path / "run"))
+    process = start("profile", str(config), folder=tmp_path)
+    assert wait_until(lambda: spools(run) > 0, process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command resumes" in error
+    assert "Traceback" not in error
+    parrotscope("profile", str(config), folder=tmp_path)
+    assert_same_rows(run, chain)
+
+
+def test_clip_and_spotter_may_run_apart(chain, config, tmp_path) -> None:
+    run = Run(str(tmp_path / "run"))
+    parrotscope("extract", str(config), "--only", "spot", folder=tmp_path)
+    assert run.done(Dataset("embeddings", "main")) == set()
+    refused = parrotscope("cluster", str(config), folder=tmp_path, status=1)
+    assert "4 shards have no embeddings yet" in refused
+    parrotscope("extract", str(config), "--only", "clip", folder=tmp_path)
+    parrotscope("profile", str(config), folder=tmp_path)
+    assert_same_rows(run, chain)
