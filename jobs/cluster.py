@@ -5,9 +5,9 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from jobs.job import JobError
-from pipeline.clusters import FACTS, cluster_fields, clusters_of, fit_clusters
+from pipeline.clusters import cluster_fields, fit_clusters
 from pipeline.config import Config
-from pipeline.extract import embeddings_of, resolved
+from pipeline.datasets import CLUSTER_FACTS, clusters_of, embeddings_of
 from pipeline.run import Run
 from pipeline.threads import limit_threads
 
@@ -26,7 +26,7 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
         ValueError, MemoryError: too few embeddings or too little memory for k; the message says what is needed.
     """
     run = Run(config.run)
-    config = resolved(config, run)
+    config = run.resolved(config)
     done = run.done(embeddings_of(config))
     pending = [shard.id for shard in run.shards() if shard.id not in done]
     if pending and not partial:
@@ -37,7 +37,7 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
     if not run.shards():
         raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
     run.claim(clusters_of(config), cluster_fields(run, config))
-    if run.read_json(clusters_of(config), FACTS):
+    if run.read_json(clusters_of(config), CLUSTER_FACTS):
         console.print(f"cluster: {clusters_of(config)} is fitted", markup=False)
         return
     # Fitting wants every core of the largest node.

@@ -7,13 +7,11 @@ from rich.console import Console
 
 from jobs.job import Ready, run_job
 from jobs.pool import Task
-from pipeline import extract
-from pipeline.clip import Clip
 from pipeline.config import Config
-from pipeline.run import SAMPLES, Dataset, Run
+from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
+from pipeline.run import Run
 from pipeline.shards import Shard, list_shards
 from pipeline.spotting import load_spotter
-from pipeline.threads import limit_threads
 
 Part = Literal["clip", "spot"]
 PARTS: tuple[Part, ...] = ("clip", "spot")
@@ -33,13 +31,18 @@ class ExtractActor:
         self._run = Run(config.run)
 
     def ready(self) -> Ready:
+        # Here, so that the driver does without them.
+        from pipeline.clip import Clip
+        from pipeline.extract import Extractor
+        from pipeline.threads import limit_threads
+
         config, threads = self._config, self._config.resources.cpus_per_actor
         limit_threads(threads)
         clip = Clip(config.clip, threads) if "clip" in self._parts else None
         spotter = load_spotter(config.spotting, threads, config.clip.device) if "spot" in self._parts else None
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
-        self._extractor = extract.Extractor(config, clip, spotter)
+        self._extractor = Extractor(config, clip, spotter)
         about = [f"CLIP {config.clip.model} on {clip.device} in {clip.precision}"] if clip else []
         about += [f"spotter {config.spotting.engine}"] if spotter else []
         return Ready(self._extractor.fields(), ", ".join(about))
@@ -63,10 +66,10 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     listed = list_shards(config.input.shards, config.input.root)
     run = Run(config.run)
     shards = run.add_shards(listed)
-    config = extract.resolved(config, run)
+    config = run.resolved(config)
     wanted = [SAMPLES]
-    wanted += [extract.embeddings_of(config)] if "clip" in parts else []
-    wanted += [extract.spotted_of(config)] if "spot" in parts else []
+    wanted += [embeddings_of(config)] if "clip" in parts else []
+    wanted += [spotted_of(config)] if "spot" in parts else []
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]

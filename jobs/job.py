@@ -8,9 +8,9 @@ from rich.console import Console
 from jobs.pool import Pool, Task
 from jobs.progress import Reporter
 from pipeline.config import Config
-from pipeline.extract import resolved
+from pipeline.datasets import Dataset
 from pipeline.fingerprint import Fields
-from pipeline.run import Dataset, Run
+from pipeline.run import Run
 
 
 class JobError(RuntimeError):
@@ -51,7 +51,7 @@ def run_job(
                 console.print(f"{title}: warning: {dataset} was begun with other software: {change}", markup=False)
         if ready.about not in said:
             said.add(ready.about)
-            run.write_config(resolved(config, run))
+            run.write_config(run.resolved(config))
             console.print(f"{title}: {ready.about}", markup=False)
 
     if not tasks and run.exists() and run.config() == config:

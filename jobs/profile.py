@@ -8,9 +8,9 @@ from jobs.job import JobError, Ready, run_job
 from jobs.pool import Task
 from pipeline.clusters import load_clusters
 from pipeline.config import Config
-from pipeline.extract import embeddings_of, resolved, spotted_of
-from pipeline.profile import profile_fields, profile_shard, profiles_of
-from pipeline.run import SAMPLES, Run
+from pipeline.datasets import SAMPLES, embeddings_of, profiles_of, spotted_of
+from pipeline.profile import profile_fields, profile_shard
+from pipeline.run import Run
 from pipeline.shards import Shard
 from pipeline.threads import limit_threads
 
@@ -43,7 +43,7 @@ def run_profile(config: Config, console: Console) -> None:
         FingerprintError: the profiles were begun otherwise; give the new ones a name.
     """
     run = Run(config.run)
-    config = resolved(config, run)
+    config = run.resolved(config)
     shards = run.shards()
     extracted = set.intersection(
         *(run.done(dataset) for dataset in (SAMPLES, embeddings_of(config), spotted_of(config)))

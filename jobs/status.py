@@ -7,10 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.clusters import FACTS, clusters_of
-from pipeline.extract import embeddings_of, spotted_of
-from pipeline.profile import profiles_of
-from pipeline.run import REJECTS, SAMPLES, Run
+from pipeline.datasets import CLUSTER_FACTS, REJECTS, SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
+from pipeline.run import Run
 
 FOOTER_READERS = 16
 SHOWN_ERRORS = 10
@@ -35,7 +33,7 @@ def print_status(url: str, console: Console) -> None:
         pending = [shard for shard in shards if shard not in ids]
         first = ", ".join(pending[:SHOWN_PENDING])
         table.add_row(str(dataset), f"{len(ids):,}", f"{len(pending):,}", escape(first))
-    fitted = run.read_json(clusters_of(config), FACTS)
+    fitted = run.read_json(clusters_of(config), CLUSTER_FACTS)
     table.add_row(str(clusters_of(config)), "1" if fitted else "0", "0" if fitted else "1", "")
     console.print(f"{url}: {len(shards):,} shards", markup=False)
     console.print(table)

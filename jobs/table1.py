@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.run import Dataset, Run
+from pipeline.datasets import Dataset
+from pipeline.run import Run
 from pipeline.tables.published import LAION_2B, SOURCE
 from pipeline.tables.table1 import check_identities, rows, table1
 

@@ -8,17 +8,12 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.clustering import ClusterModel, available_memory, fit, fit_memory
 from pipeline.config import Config
-from pipeline.extract import embeddings_of
+from pipeline.datasets import CLUSTER_FACTS, Dataset, clusters_of, embeddings_of
 from pipeline.fingerprint import Fields, digest
-from pipeline.run import Dataset, Run, RunError
+from pipeline.run import Run, RunError
 from pipeline.sampling import draw_sample, sampling_threshold
 
 MODEL = "model.safetensors"
-FACTS = "facts.json"
-
-
-def clusters_of(config: Config) -> Dataset:
-    return Dataset("clusters", config.cluster.name)
 
 
 def cluster_fields(run: Run, config: Config) -> Fields:
@@ -70,7 +65,7 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
     }
     # The facts are written last: with them the clusters are there.
     run.write_bytes(model.to_bytes(), clusters_of(config), MODEL)
-    run.write_json(facts, clusters_of(config), FACTS)
+    run.write_json(facts, clusters_of(config), CLUSTER_FACTS)
     return (
         f"{settings.k:,} clusters fitted to {facts['samples']:,} of {rows:,} embeddings, "
         f"{facts['explained_variance']:.1%} of the variance in {facts['pca_dim']} dimensions"
@@ -83,7 +78,7 @@ def load_clusters(run: Run, config: Config) -> ClusterModel:
     Raises:
         RunError: they are not fitted yet.
     """
-    facts = run.read_json(clusters_of(config), FACTS)
+    facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
     if facts is None:
         raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
     return ClusterModel.from_bytes(run.fs.cat_file(run.path(clusters_of(config), MODEL)), facts)

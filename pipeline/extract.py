@@ -1,9 +1,8 @@
 """Extract: one pass over a shard that opens every image once and fills the datasets the shard lacks."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,12 +12,15 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.clip import Clip
 from pipeline.config import Config, InputConfig
+from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.fingerprint import Fields, digest
 from pipeline.images import DecodedImage, ImageError, decode
-from pipeline.run import REJECTS, SAMPLES, Dataset, PartWriter, Run, RunError, part_facts
-from pipeline.samples import RawSample, ReadCounts, Reject, read_samples, typed_metadata
+from pipeline.metadata import typed_metadata
+from pipeline.run import PartWriter, Run, RunError, part_facts
+from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
 from pipeline.shards import Shard, sample_uid
 from pipeline.spotting import Spotter, Spotting
+from pipeline.stages import Stages
 
 BATCH_PIXELS = 64_000_000
 """Decoded pixels a batch may hold (3 bytes each), unless one image alone has more."""
@@ -39,40 +41,6 @@ class Sample:
     raw: RawSample
     image: DecodedImage
     uid: str
-
-
-class Stages:
-    """Wall seconds spent by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def embeddings_of(config: Config) -> Dataset:
-    return Dataset("embeddings", config.clip.name)
-
-
-def spotted_of(config: Config) -> Dataset:
-    return Dataset("spotted", config.spotting.name)
-
-
-def resolved(config: Config, run: Run) -> Config:
-    """The configuration with `auto` precisions as the run resolved them when it was begun."""
-    updates = {}
-    for section, dataset in (("clip", embeddings_of(config)), ("spotting", spotted_of(config))):
-        values = getattr(config, section)
-        claimed = run.claimed(dataset)
-        if claimed and getattr(values, "precision", None) == "auto":
-            updates[section] = values.model_copy(update={"precision": claimed["precision"]})
-    return config.model_copy(update=updates)
 
 
 def sample_fields(config: InputConfig) -> dict[str, Any]:

@@ -8,20 +8,17 @@ import pyarrow as pa
 
 from pipeline import schema
 from pipeline.clustering import ClusterModel
-from pipeline.clusters import FACTS, cluster_fields, clusters_of
+from pipeline.clusters import cluster_fields
 from pipeline.config import Config
-from pipeline.extract import Stages, embeddings_of, spotted_of
+from pipeline.datasets import CLUSTER_FACTS, SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.fingerprint import Fields, digest
 from pipeline.overlap import overlap
-from pipeline.run import SAMPLES, Dataset, Run, RunError, part_facts
+from pipeline.run import Run, RunError, part_facts
 from pipeline.shards import Shard
+from pipeline.stages import Stages
 
 KEYS = [column.name for column in schema.IDENTITY]
 EMBEDDING_COLUMNS = [*KEYS, schema.CLIP_SCORE.name, schema.CAPTION_TRUNCATED.name, schema.IMAGE_EMBEDDING]
-
-
-def profiles_of(config: Config) -> Dataset:
-    return Dataset("profiles", config.profile.name)
 
 
 def profile_fields(run: Run, config: Config) -> Fields:
@@ -36,7 +33,7 @@ def profile_fields(run: Run, config: Config) -> Fields:
         if fields is None:
             raise RunError(f"{run.url} has no {dataset} yet: extract first.")
         inputs[dataset.kind] = digest(fields)
-    facts = run.read_json(clusters_of(config), FACTS)
+    facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
     if facts is None:
         raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
     # Centroids depend on the shards they saw as well as on their settings.

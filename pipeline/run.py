@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ import yaml
 
 from pipeline import schema
 from pipeline.config import Config, parse
+from pipeline.datasets import Dataset, embeddings_of, spotted_of
 from pipeline.fingerprint import Fields, FingerprintError, difference, digest, software
 from pipeline.shards import Shard
 
@@ -32,21 +33,6 @@ ROW_GROUP_ROWS = 8192
 
 class RunError(RuntimeError):
     """The run on disk does not fit what was asked; the message says why in a sentence."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One dataset of a run: its kind and, where there can be several, its name."""
-
-    kind: str
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}" if self.name else self.kind
-
-
-SAMPLES = Dataset("samples")
-REJECTS = Dataset("rejects")
 
 
 class Run:
@@ -248,6 +234,16 @@ class Run:
         )
         if not self.exists() or self.fs.cat_file(self.path("run.yaml")) != text.encode():
             self.write_bytes(text.encode(), "run.yaml")
+
+    def resolved(self, config: Config) -> Config:
+        """The configuration with `auto` precisions as they were resolved when the datasets were begun."""
+        updates = {}
+        for section, dataset in (("clip", embeddings_of(config)), ("spotting", spotted_of(config))):
+            values = getattr(config, section)
+            claimed = self.claimed(dataset)
+            if claimed and getattr(values, "precision", None) == "auto":
+                updates[section] = values.model_copy(update={"precision": claimed["precision"]})
+        return config.model_copy(update=updates)
 
     def config(self) -> Config:
         """The configuration in run.yaml.

@@ -1,6 +1,5 @@
 """The samples of a shard: tar members grouped as webdataset does, every group a sample or a reject."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.config import InputLimits
 from pipeline.metadata import is_utf8, parse_metadata
-from pipeline.metadata import typed_metadata as typed_metadata
 from pipeline.schema import MetadataStatus, RejectReason
 from pipeline.tar import Damage, Member, TruncatedMemberError, read_members
 
@@ -53,9 +51,6 @@ class ReadCounts:
     members_skipped: int = 0
     members_rejected: int = 0
     bytes_used: int = 0
-
-    def asdict(self) -> dict[str, int]:
-        return dataclasses.asdict(self)
 
 
 class _Part(NamedTuple):

@@ -8,9 +8,10 @@ import pytest
 from pipeline import schema
 from pipeline.clip import ClipBatch
 from pipeline.config import Config, parse
-from pipeline.extract import Extractor, Sample, batches, embeddings_of, spotted_of
+from pipeline.datasets import REJECTS, SAMPLES, embeddings_of, spotted_of
+from pipeline.extract import Extractor, Sample, batches
 from pipeline.images import DecodedImage
-from pipeline.run import REJECTS, SAMPLES, Run, RunError
+from pipeline.run import Run, RunError
 from pipeline.samples import Reject
 from pipeline.shards import list_shards
 from pipeline.spotting import Spotting, Word

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pytest
 
 from pipeline import schema
-from pipeline.clusters import FACTS, cluster_fields, clusters_of, fit_clusters, load_clusters
+from pipeline.clusters import cluster_fields, fit_clusters, load_clusters
 from pipeline.config import Config, parse
-from pipeline.extract import embeddings_of, sample_fields, spotted_of
+from pipeline.datasets import CLUSTER_FACTS, SAMPLES, Dataset, clusters_of, embeddings_of, profiles_of, spotted_of
+from pipeline.extract import sample_fields
 from pipeline.fingerprint import digest
-from pipeline.profile import profile_fields, profile_shard, profiles_of
-from pipeline.run import SAMPLES, Dataset, Run, RunError
+from pipeline.profile import profile_fields, profile_shard
+from pipeline.run import Run, RunError
 from pipeline.shards import Shard
 
 CENTRES = np.eye(3, 4, dtype=np.float32)
@@ -30,9 +31,7 @@ def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, drop
     rng = np.random.default_rng(seed)
     vectors = CENTRES[np.arange(rows) % 3] + rng.normal(0, 0.02, (rows, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    identity = [
-        {"shard": shard, "index": i, "key": f"k{i}", "uid": f"{seed:016x}{i:016x}"} for i in range(rows)
-    ]
+    identity = [{"shard": shard, "index": i, "key": f"k{i}", "uid": f"{seed:016x}{i:016x}"} for i in range(rows)]
     dictionary = {
         "url": None,
         "width": 10,
@@ -92,10 +91,10 @@ def test_the_order_of_the_shards_changes_nothing(run, tmp_path) -> None:
     settings = config(tmp_path)
     fit_clusters(run, settings, ["a", "b"], threads=1)
     first = run.fs.cat_file(run.path(clusters_of(settings), "model.safetensors"))
-    facts = run.read_json(clusters_of(settings), FACTS)
+    facts = run.read_json(clusters_of(settings), CLUSTER_FACTS)
     fit_clusters(run, settings, ["b", "a"], threads=1)
     assert run.fs.cat_file(run.path(clusters_of(settings), "model.safetensors")) == first
-    assert run.read_json(clusters_of(settings), FACTS)["shards_digest"] == facts["shards_digest"]
+    assert run.read_json(clusters_of(settings), CLUSTER_FACTS)["shards_digest"] == facts["shards_digest"]
 
 
 def test_too_few_embeddings_say_what_is_needed(run, tmp_path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline import schema
 from pipeline.config import parse
+from pipeline.datasets import Dataset
 from pipeline.fingerprint import FingerprintError
-from pipeline.run import Dataset, Run, RunError
+from pipeline.run import Run, RunError
 from pipeline.shards import Shard
 
 NUMBERS = (

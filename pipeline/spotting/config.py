@@ -1,0 +1,78 @@
+"""Settings of the text spotters: frozen models, loaded from YAML without importing an engine."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str = Field(
+        "main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the dataset; decides no word"
+    )
+
+
+class RapidOCRConfig(_Settings):
+    """RapidOCR 3: PP-OCRv6 small on OpenVINO, the default spotter. Its models come in its wheel."""
+
+    engine: Literal["rapidocr"] = "rapidocr"
+    longest_side: int = Field(
+        960,
+        ge=32,
+        le=4096,
+        description="pixels the detector sees along a side; smaller images are not enlarged",
+    )
+    recognition_side: int = Field(
+        2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"
+    )
+    pixel_threshold: float = Field(0.3, ge=0, le=1, description="text probability of a pixel that is text")
+    box_threshold: float = Field(0.5, ge=0, le=1, description="mean text probability of a region that is a line")
+    unclip_ratio: float = Field(1.6, gt=0, le=4, description="a region grows by its area over its perimeter times this")
+    text_score: float = Field(0.5, ge=0, le=1, description="mean character confidence of a line that is kept")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
+
+
+class EasyOCRConfig(_Settings):
+    """EasyOCR: CRAFT and a CRNN, with settings for small web images where its own are for scanned pages."""
+
+    engine: Literal["easyocr"] = "easyocr"
+    languages: tuple[str, ...] = Field(
+        ("en",),
+        min_length=1,
+        description="EasyOCR's codes; they choose the recogniser (en: ASCII and the euro sign)",
+    )
+    model_directory: Path | None = Field(
+        None, description="where the weights are; null: $EASYOCR_MODULE_PATH/model, else ~/.EasyOCR/model"
+    )
+    download: bool = Field(False, description="fetch weights that are not there")
+    min_size: int = Field(6, ge=0, description="boxes no longer than this many pixels are dropped (EasyOCR: 20)")
+    mag_ratio: float = Field(
+        2.0, gt=0, le=8, description="the detector sees the image this many times larger (EasyOCR: 1)"
+    )
+    canvas_size: int = Field(
+        1280,
+        ge=32,
+        le=4096,
+        description="but at most this many pixels along a side (EasyOCR: 2560, 6 GB of memory)",
+    )
+    text_threshold: float = Field(0.7, ge=0, le=1)
+    low_text: float = Field(0.4, ge=0, le=1)
+    link_threshold: float = Field(0.4, ge=0, le=1)
+    batch_size: int = Field(
+        1,
+        ge=1,
+        description="boxes of an image recognised together on a GPU; their shared padding shows in the text",
+    )
+
+
+class CustomConfig(_Settings):
+    """A spotter of the user's own: `target(threads=..., device=..., **settings)` makes it."""
+
+    engine: Literal["custom"] = "custom"
+    target: str = Field(pattern=r"^[\w.]+:[\w.]+$", description="import path, package.module:Class")
+    settings: dict[str, Any] = {}
+
+
+SpotterConfig = Annotated[RapidOCRConfig | EasyOCRConfig | CustomConfig, Field(discriminator="engine")]

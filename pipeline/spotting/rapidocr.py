@@ -1,0 +1,248 @@
+"""RapidOCR 3: PP-OCRv6 small on OpenVINO, without an angle classifier.
+
+RapidOCR's models and post-processing, but not its own call: that turns an image it cannot handle into one
+without text, leaves the precision to the CPU's type, pins the threads of every process to the same cores, and
+breaks a line with one full-width character in it into single characters.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import openvino
+import rapidocr
+from openvino.preprocess import ColorFormat, PrePostProcessor
+from rapidocr.ch_ppocr_det import TextDetector
+from rapidocr.ch_ppocr_det.utils import DBPostProcess
+
+from pipeline.spotting import Image, Spotting, Word, attempt
+from pipeline.spotting.boxes import split_words, to_polygon
+from pipeline.spotting.config import RapidOCRConfig
+
+MODELS = Path(rapidocr.__file__).parent / "models"
+DETECTOR = "PP-OCRv6_det_small.onnx"
+RECOGNISER = "PP-OCRv6_rec_small.onnx"
+
+_STRIDE = 32  # the detector's sides are multiples of it
+_MAX_LINES = 1000
+_LINE_HEIGHT = 48  # of the recogniser
+_WIDTH_STEP = 160  # of the recogniser's input: one width for many lines, so that they can share a call
+_MIN_WIDTH = 320  # what it was trained at
+_MAX_WIDTH = 3840  # a line 80 times as long as high; longer ones are squeezed
+_COLUMNS = 1920  # input columns of one call; a column costs 40 KB of output (18,710 characters each 8)
+_GREY = 127  # the padding of a line: zero after normalisation
+
+Quad = npt.NDArray[np.float32]
+"""(4, 2) corners."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text cut out of an image."""
+
+    quad: Quad
+    """Corners in the image, in reading direction: start and end of the top, end and start of the bottom."""
+    strip: Image
+    """(48, W, 3) RGB, upright."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the recogniser read in a line."""
+
+    text: str
+    confidences: npt.NDArray[np.float32]
+    """(len(text),) of each character, in [0, 1]."""
+    bounds: npt.NDArray[np.float64]
+    """(len(text) + 1,) where characters begin and end, as fractions of the line's length."""
+
+
+class RapidOCRSpotter:
+    """Detect lines, then recognise them."""
+
+    def __init__(self, config: RapidOCRConfig, threads: int) -> None:
+        """Load both models on the CPU.
+
+        Raises:
+            FileNotFoundError: the installed RapidOCR does not carry the models.
+            ValueError: bf16 is asked for and the CPU does not have it.
+        """
+        self._config = config
+        core = openvino.Core()
+        self._precision = resolve_precision(config.precision, core)
+        properties = {
+            "INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[self._precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # all workers of a machine would be pinned to its first cores
+            # Compiled kernels kept, each for one shape of input. OpenVINO's own 5,000 grow to 1 GB.
+            "CPU_RUNTIME_CACHE_CAPACITY": 500,
+        }
+        detector, recogniser = (_read_model(core, MODELS / name) for name in (DETECTOR, RECOGNISER))
+        alphabet = recogniser.get_rt_info()["framework"]["character"].value.splitlines()
+        self._alphabet = ("", *alphabet, " ")  # the first class is CTC's blank, the last one the space
+        self._detector = core.compile_model(detector, "CPU", properties)
+        self._recogniser = core.compile_model(recogniser, "CPU", properties)
+        self._to_boxes = DBPostProcess(
+            thresh=config.pixel_threshold,
+            box_thresh=config.box_threshold,
+            max_candidates=_MAX_LINES,
+            unclip_ratio=config.unclip_ratio,
+            score_mode="fast",
+            use_dilation=True,
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            **self._config.model_dump(exclude={"name"}),
+            "precision": self._precision,
+            "language": "multi",
+            "detector": _sha256(MODELS / DETECTOR),
+            "recogniser": _sha256(MODELS / RECOGNISER),
+        }
+
+    def spot(self, images: Sequence[Image]) -> list[Spotting]:
+        return [attempt(self._spot, image) for image in images]
+
+    def _spot(self, image: Image) -> tuple[Word, ...]:
+        height, width = image.shape[:2]
+        source = _shrink(image, self._config.recognition_side)
+        scale = np.array([width / source.shape[1], height / source.shape[0]])
+        lines = self.detect(source)
+        words = []
+        for line, reading in zip(lines, self.recognise(lines), strict=True):
+            if not reading.text or reading.confidences.mean() < self._config.text_score:
+                continue
+            for span, quad in split_words(reading.text, line.quad * scale, reading.bounds):
+                confidence = float(reading.confidences[span].mean())
+                words.append(Word(reading.text[span], confidence, to_polygon(quad, width, height)))
+        return tuple(words)
+
+    def detect(self, image: Image) -> list[Line]:
+        """Lines of text from top to bottom and left to right.
+
+        The image is scaled to the longest side and filled up with black to the detector's stride. (RapidOCR
+        stretches it instead, and gives up where a side comes to nothing.)
+        """
+        small = _shrink(image, self._config.longest_side)
+        height, width = small.shape[:2]
+        canvas = np.zeros((1, *(-(-side // _STRIDE) * _STRIDE for side in (height, width)), 3), np.uint8)
+        canvas[0, :height, :width] = small
+        text = self._detector(canvas, share_outputs=True)[0][:, :, :height, :width]
+        boxes, _ = self._to_boxes(text, image.shape[:2])
+        return [_cut(image, box.astype(np.float32)) for box in TextDetector.sorted_boxes(boxes)]
+
+    def recognise(self, lines: Sequence[Line]) -> list[Reading]:
+        """Read lines, of one image or of many: but for rounding, no line depends on the others."""
+        readings: dict[int, Reading] = {}
+        for width, batch in _batches(lines):
+            strips = np.full((len(batch), _LINE_HEIGHT, width, 3), _GREY, np.uint8)
+            for strip, index in zip(strips, batch, strict=True):
+                strip[:, : lines[index].strip.shape[1]] = lines[index].strip
+            probabilities = self._recogniser(strips, share_outputs=True)[0]
+            classes, confidences = probabilities.argmax(axis=2), probabilities.max(axis=2)
+            for row, index in enumerate(batch):
+                share = lines[index].strip.shape[1] / width
+                readings[index] = self._decode(classes[row], confidences[row], share)
+        return [readings[index] for index in range(len(lines))]
+
+    def _decode(self, classes: npt.NDArray[np.int64], confidences: npt.NDArray[np.float32], share: float) -> Reading:
+        """Greedy CTC over (T,) columns, of which the line takes the first `share`."""
+        kept = (classes != 0) & np.append(True, classes[1:] != classes[:-1])
+        centres = (np.flatnonzero(kept) + 0.5) / (len(classes) * share)
+        # Characters meet midway; at its ends the line is longer than its text, by what the detector grew it.
+        between = (centres[1:] + centres[:-1]) / 2
+        half = (centres[-1] - centres[0]) / (2 * len(between)) if len(between) else 0.5
+        bounds = np.clip(np.concatenate([centres[:1] - half, between, centres[-1:] + half]), 0, 1)
+        return Reading("".join(self._alphabet[c] for c in classes[kept]), confidences[kept], bounds)
+
+
+def resolve_precision(precision: str, core: openvino.Core) -> str:
+    """`auto` becomes bf16 on CPUs that have it, else fp32.
+
+    Raises:
+        ValueError: bf16 is asked for and the CPU does not have it.
+    """
+    bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "auto":
+        return "bf16" if bf16 else "fp32"
+    if precision == "bf16" and not bf16:
+        raise ValueError("spotting.precision is bf16, and this machine's CPU has no bf16 instructions.")
+    return precision
+
+
+def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
+    """The model, made to take (N, H, W, 3) RGB of uint8; its own input is (N, 3, H, W) BGR in [-1, 1]."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"RapidOCR {version('rapidocr')} has no model {path}; the wheel of rapidocr 3.10 carries it."
+        )
+    steps = PrePostProcessor(core.read_model(path))
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().tensor().set_color_format(ColorFormat.RGB)
+    steps.input().preprocess().convert_color(ColorFormat.BGR).convert_element_type(openvino.Type.f32)
+    steps.input().preprocess().mean(127.5).scale(127.5)
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    return steps.build()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shrink(image: Image, longest_side: int) -> Image:
+    """Scale down to the longest side, no side below 1; an image within it is returned as it is."""
+    height, width = image.shape[:2]
+    scale = longest_side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _cut(image: Image, quad: Quad) -> Line:
+    """Cut a line out of the image, upright and at the recogniser's height.
+
+    As in RapidOCR, one at least 1.5 times as high as wide is read from its top right corner downwards.
+    """
+    width, height = _sides(quad)
+    if height >= 1.5 * width:
+        quad, width, height = np.roll(quad, -1, axis=0), height, width
+    length = min(math.ceil(_LINE_HEIGHT * width / height), _MAX_WIDTH)
+    corners = np.array([[0, 0], [length, 0], [length, _LINE_HEIGHT], [0, _LINE_HEIGHT]], np.float32)
+    strip = cv2.warpPerspective(
+        image,
+        cv2.getPerspectiveTransform(quad, corners),
+        (length, _LINE_HEIGHT),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return Line(quad, np.asarray(strip, np.uint8))
+
+
+def _sides(quad: Quad) -> tuple[float, float]:
+    """The longer ones of top and bottom, and of left and right."""
+    top, right, bottom, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    return max(top, bottom), max(left, right)
+
+
+def _batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
+    """Widths of input and the lines that share it; each line has the width it would have alone."""
+
+    def padded(index: int) -> int:
+        width: int = lines[index].strip.shape[1]
+        return max(_MIN_WIDTH, math.ceil(width / _WIDTH_STEP) * _WIDTH_STEP)
+
+    for width, group in groupby(sorted(range(len(lines)), key=padded), key=padded):
+        indices, size = list(group), max(1, _COLUMNS // width)
+        for start in range(0, len(indices), size):
+            yield width, indices[start : start + size]

@@ -1,0 +1,175 @@
+import json
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
+
+from pipeline.schema import SpotStatus
+from pipeline.spotting import Image, Word, rapidocr
+from pipeline.spotting.config import RapidOCRConfig
+from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter, resolve_precision
+
+Bounds = tuple[float, float, float, float]
+
+
+def draw(words: list[tuple[str, int, int]], size: tuple[int, int], height: int = 40) -> tuple[Image, list[Bounds]]:
+    """Black words at their left top corners on white, and the boxes x0, y0, x1, y1 of their ink."""
+    picture = Pictures.new("RGB", size, "white")
+    canvas, font = ImageDraw.Draw(picture), ImageFont.load_default(height)
+    for text, x, y in words:
+        canvas.text((x, y), text, "black", font)
+    return np.asarray(picture), [canvas.textbbox((x, y), text, font) for text, x, y in words]
+
+
+def iou(word: Word, box: Bounds) -> float:
+    """Intersection over union of an upright polygon and a box."""
+    (x0, y0), (x1, y1) = word.polygon.min(axis=0).tolist(), word.polygon.max(axis=0).tolist()
+    overlap = max(0, min(x1, box[2]) - max(x0, box[0])) * max(0, min(y1, box[3]) - max(y0, box[1]))
+    return overlap / ((x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - overlap)
+
+
+def texts(words: tuple[Word, ...]) -> list[str]:
+    return [word.text for word in words]
+
+
+@pytest.fixture(scope="module")
+def spotter() -> RapidOCRSpotter:
+    return RapidOCRSpotter(RapidOCRConfig(), threads=2)
+
+
+# One line of two words, and one of its own.
+SCENE = [("Parrot", 60, 50), ("CAPTIONS", 215, 50), ("teach", 150, 200)]
+
+
+def test_words_and_where_they_stand(spotter: RapidOCRSpotter):
+    image, boxes = draw(SCENE, (480, 300))
+    (spotting,) = spotter.spot([image])
+    assert spotting.status is SpotStatus.OK
+    assert texts(spotting.words) == ["Parrot", "CAPTIONS", "teach"]
+    for word, box in zip(spotting.words, boxes, strict=True):
+        assert iou(word, box) > 0.5
+        assert 0.8 < word.confidence <= 1
+        assert word.polygon.shape == (4, 2)
+        assert word.polygon.dtype == np.int16
+
+
+def test_polygons_are_in_pixels_of_the_image_given_however_large(spotter: RapidOCRSpotter):
+    large = [(text, 10 * x, 10 * y) for text, x, y in SCENE]
+    image, boxes = draw(large, (4800, 3000), height=400)
+    (spotting,) = spotter.spot([image])
+    assert texts(spotting.words) == ["Parrot", "CAPTIONS", "teach"]
+    assert all(iou(word, box) > 0.5 for word, box in zip(spotting.words, boxes, strict=True))
+
+
+def test_a_line_that_runs_downwards(spotter: RapidOCRSpotter):
+    image, boxes = draw([("downwards", 100, 60), ("again", 330, 60)], (540, 160))
+    (spotting,) = spotter.spot([np.rot90(image, -1)])
+    assert texts(spotting.words) == ["downwards", "again"]
+    for word, (x0, y0, x1, y1) in zip(spotting.words, boxes, strict=True):
+        assert iou(word, (160 - y1, x0, 160 - y0, x1)) > 0.5
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (2, 2), (1, 3000), (3000, 1), (30_000, 1), (33, 3000), (3000, 33), (9500, 9500)]
+)
+def test_any_size_of_image_has_an_outcome(spotter: RapidOCRSpotter, shape: tuple[int, int]):
+    (spotting,) = spotter.spot([np.full((*shape, 3), 200, np.uint8)])
+    assert (spotting.status, spotting.words) == (SpotStatus.OK, ())
+
+
+def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
+    good, _ = draw([("sound", 60, 50)], (300, 160))
+    bad = np.zeros((64, 64, 3), np.uint8)
+    detect = RapidOCRSpotter.detect
+
+    def broken(self: RapidOCRSpotter, image: Image) -> Any:
+        if image.shape == bad.shape:
+            raise RuntimeError("the engine gave up")
+        return detect(self, image)
+
+    monkeypatch.setattr(RapidOCRSpotter, "detect", broken)
+    first, failed, last = spotter.spot([good, bad, good])
+    assert texts(first.words) == texts(last.words) == ["sound"]
+    assert (failed.status, failed.words) == (SpotStatus.FAILED, ())
+    assert failed.message == "RuntimeError: the engine gave up"
+
+
+def test_words_do_not_depend_on_the_number_of_threads(spotter: RapidOCRSpotter):
+    image, _ = draw(SCENE, (480, 300))
+    single = RapidOCRSpotter(RapidOCRConfig(), threads=1)
+    (one,), (two,) = single.spot([image]), spotter.spot([image])
+    assert texts(one.words) == texts(two.words)
+    for a, b in zip(one.words, two.words, strict=True):
+        assert a.polygon.tolist() == b.polygon.tolist()
+    assert single.fingerprint() == spotter.fingerprint()
+
+
+def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
+    image, _ = draw(SCENE, (480, 300))
+    wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
+    lines = [*spotter.detect(image), *spotter.detect(wide), *spotter.detect(image)]
+    together = spotter.recognise(lines)
+    assert len(together) == len(lines) == 5
+    for line, reading in zip(lines, together, strict=True):
+        (alone,) = spotter.recognise([line])
+        assert alone.text == reading.text
+        assert alone.bounds.tolist() == reading.bounds.tolist()
+        np.testing.assert_allclose(alone.confidences, reading.confidences, atol=1e-2)
+    assert together[2].text == "a much longer line of text than any other"
+
+
+def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
+    core = openvino.Core()
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    path = MODELS / rapidocr.DETECTOR
+    bare = core.compile_model(core.read_model(path), "CPU", precise)
+    prepared = core.compile_model(rapidocr._read_model(core, path), "CPU", precise)
+    bgr = (image[..., ::-1].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    np.testing.assert_allclose(prepared(image)[0], bare(bgr.astype(np.float32))[0], atol=1e-4)
+
+
+def test_every_class_of_the_recogniser_is_one_character(spotter: RapidOCRSpotter):
+    blank, *characters = spotter._alphabet
+    assert blank == ""
+    assert {len(character) for character in characters} == {1}
+    assert len(spotter._alphabet) == spotter._recogniser.output(0).partial_shape[2].get_length()
+
+
+def test_a_missing_model_is_named_and_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
+    monkeypatch.setattr(rapidocr, "MODELS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no model .*PP-OCRv6_det_small\.onnx; the wheel of"):
+        RapidOCRSpotter(RapidOCRConfig(), threads=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
+    fields = spotter.fingerprint()
+    assert json.loads(json.dumps(fields)) == fields
+    assert fields["precision"] in ("bf16", "fp32")
+    assert fields["longest_side"] == 960
+    assert len(fields["detector"]) == len(fields["recogniser"]) == 64
+    assert fields["detector"] != fields["recogniser"]
+    assert "name" not in fields
+    assert "threads" not in fields
+
+
+class Machine:
+    """Stands for OpenVINO's core on a CPU with these capabilities."""
+
+    def __init__(self, *capabilities: str) -> None:
+        self.capabilities = capabilities
+
+    def get_property(self, device: str, name: str) -> tuple[str, ...]:
+        return self.capabilities
+
+
+def test_precision_is_resolved_by_the_machine():
+    assert resolve_precision("auto", Machine("FP32", "BF16")) == "bf16"
+    assert resolve_precision("auto", Machine("FP32")) == "fp32"
+    assert resolve_precision("fp32", Machine("FP32", "BF16")) == "fp32"
+    with pytest.raises(ValueError, match="no bf16 instructions"):
+        resolve_precision("bf16", Machine("FP32"))
