@@ -1,6 +1,7 @@
 """The command line: `parrotscope COMMAND`. It holds no science and loads heavy modules only where needed."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -21,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(soft_wrap=True, highlight=False)
+# A pipe has no width of its own; tables want more than the customary 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=True, highlight=False)
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
 RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run")]
@@ -40,14 +42,10 @@ class Only(StrEnum):
 def profile(config: ConfigPath, overrides: Overrides = None, partial: Partial = False) -> None:
     """Run the chain: extract, cluster, profile; then print Table 1. Same command again resumes."""
     with _job(config, overrides) as settings:
-        from jobs.cluster import run_cluster
-        from jobs.extract import run_extract
-        from jobs.profile import run_profile
+        from jobs.chain import run_chain
 
-        run_extract(settings, console)
-        run_cluster(settings, console, partial)
-        run_profile(settings, console)
-    _print_table1(settings.run, settings.profile.name)
+        run_chain(settings, console, partial)
+        _print_table1(settings)
 
 
 @app.command()
@@ -79,7 +77,7 @@ def reprofile(config: ConfigPath, overrides: Overrides = None) -> None:
         from jobs.profile import run_profile
 
         run_profile(settings, console)
-    _print_table1(settings.run, settings.profile.name)
+        _print_table1(settings)
 
 
 @app.command()
@@ -98,8 +96,10 @@ def table1(
     truth: Annotated[Path | None, typer.Option(help="truth.parquet of demo shards, for comparison")] = None,
 ) -> None:
     """Print Table 1 of Parrot Captions for a run, beside the published LAION-2B column."""
+    from jobs.table1 import print_table1
+
     with _told():
-        _print_table1(run, name, truth)
+        print_table1(run, name, truth, console)
 
 
 @app.command(name="schema")
@@ -118,7 +118,7 @@ def print_schema() -> None:
         for column in columns:
             null = "may be" if column.nullable else ""
             table.add_row(column.name, escape(str(column.type)), escape(column.unit), null, escape(column.meaning))
-        Console(width=None if console.is_terminal else 200).print(table)
+        console.print(table)
     console.print("reject reasons: " + ", ".join(schema.RejectReason), markup=False)
 
 
@@ -135,10 +135,16 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where to draw them")] = Pa
 @app.command()
 def quickstart() -> None:
     """Draw the demo shards, run the chain on a local Ray, print Table 1 beside the truth."""
-    from jobs.quickstart import run_quickstart
-
     with _told():
-        run_quickstart(console)
+        from jobs.quickstart import TRUTH, prepare_demo, say_next
+
+        prepare_demo(console)
+    with _job("quickstart", None) as settings:
+        from jobs.chain import run_chain
+
+        run_chain(settings, console)
+        _print_table1(settings, TRUTH)
+    say_next(settings, console)
 
 
 @contextmanager
@@ -168,10 +174,10 @@ def _job(config: str, overrides: list[str] | None) -> Iterator[Config]:
             yield settings
 
 
-def _print_table1(run: str, name: str, truth: Path | None = None) -> None:
+def _print_table1(settings: Config, truth: Path | None = None) -> None:
     from jobs.table1 import print_table1
 
-    print_table1(run, name, truth, console)
+    print_table1(settings.run, settings.profile.name, truth, console)
 
 
 def main() -> None:

@@ -1,41 +1,45 @@
-"""The quickstart: demo shards, the whole chain on a local Ray, Table 1 beside the known truth."""
+"""What the quickstart adds to the chain: the demo shards before it, and what to try after it."""
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from jobs.cluster import run_cluster
-from jobs.extract import run_extract
-from jobs.profile import run_profile
-from jobs.session import session
-from jobs.table1 import print_table1
-from pipeline.config import load
+from pipeline.config import Config
 from pipeline.demo.shards import draw_demo
 
 DEMO = Path("demo")
 TRUTH = DEMO / "truth.parquet"
 
 NEXT = """
-The profile: one Parquet row per sample in {run}/profiles/main/
-  parrotscope schema                                  what every column means
-  parrotscope status {run}                what is done, and what was rejected and why
-Ask it a question:
-  {python} -c "import duckdb; duckdb.sql(\\"select caption, cotr, clip_score from '{run}/profiles/main/*.parquet'
-  where text_class = 'co_emb' order by clip_score desc limit 10\\").show()"
-Profile your own shards:
-  parrotscope profile cc12m --set input.shards='your/{{00000..00009}}.tar' --set run=runs/mine --set cluster.k=100
+The profile, one Parquet row per sample: {run}/profiles/main/*.parquet
+
+Try next:
+
+  # what is done, and what was rejected and why
+  {bin}/parrotscope status {run}
+
+  # what every column means
+  {bin}/parrotscope schema
+
+  # which captions are mostly printed in their image
+  {bin}/python -c 'import duckdb; duckdb.sql(\"\"\"
+    select caption, co_emb_words, cotr, clip_score from "{run}/profiles/main/*.parquet"
+    where cotr > 0.5 order by clip_score desc limit 10\"\"\").show()'
+
+  # your own shards, with OpenAI's ViT-B/32 (fetched by open_clip)
+  {bin}/parrotscope profile cc12m --set run=runs/mine --set cluster.k=100 \\
+    --set input.shards='/your/shards/{{00000..00009}}.tar'
 """
 
 
-def run_quickstart(console: Console) -> None:
-    """Draw the demo shards where they are not, profile them, and print what came out and what to try next."""
+def prepare_demo(console: Console) -> None:
+    """Draw the demo shards where they are not."""
     if not TRUTH.exists():
         draw_demo(DEMO)
     console.print(f"demo shards, and the truth about them: {DEMO}/", markup=False)
-    config = load("quickstart")
-    with session(config.resources):
-        run_extract(config, console)
-        run_cluster(config, console)
-        run_profile(config, console)
-    print_table1(config.run, config.profile.name, TRUTH, console)
-    console.print(NEXT.format(run=config.run, python=".venv/bin/python"), markup=False)
+
+
+def say_next(config: Config, console: Console) -> None:
+    """Say where the profile lies and what to try with it."""
+    console.print(NEXT.format(run=config.run, bin=Path(sys.executable).parent), markup=False)

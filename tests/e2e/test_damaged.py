@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import REJECTS, SAMPLES, Dataset, Run
+from pipeline.datasets import REJECTS, SAMPLES, Dataset
+from pipeline.run import Run
 from tests.e2e.command import BLANK, parrotscope, write_config
 from tests.pipeline.shard_factory import offsets, picture, sample, samples, tar
 

@@ -3,7 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.run import Dataset, Run
+from pipeline.datasets import Dataset
+from pipeline.run import Run
 from tests.e2e.command import parrotscope
 
 
@@ -23,7 +24,7 @@ def test_it_prints_the_run_beside_truth_and_paper_and_says_what_is_next(quicksta
         "this run",
         "truth",
         "LAION-2B",
-        "54.60 %",
+        "54.60%",
         "runs/quickstart/profiles/main/",
         "parrotscope status",
     ):

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.run import REJECTS, SAMPLES, Dataset, Run
+from pipeline.datasets import REJECTS, SAMPLES, Dataset
+from pipeline.run import Run
 from tests.e2e.command import parrotscope, start, truth_spotter, write_config
 
 DATASETS = (
