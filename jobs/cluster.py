@@ -44,11 +44,11 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
     cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     fit = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_fit)
     try:
-        console.print(f"cluster: {ray.get(fit.remote(config, sorted(done), cpus))}", markup=False)
+        console.print(f"cluster: {ray.get(fit.remote(run, config, sorted(done), cpus))}", markup=False)
     except RayTaskError as error:
         raise error.cause from None
 
 
-def _fit(config: Config, shards: list[str], threads: int) -> str:
+def _fit(run: Run, config: Config, shards: list[str], threads: int) -> str:
     limit_threads(threads)
-    return fit_clusters(Run(config.run), config, shards, threads)
+    return fit_clusters(run, config, shards, threads)

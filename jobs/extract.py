@@ -21,25 +21,28 @@ class ExtractActor:
     """Holds CLIP and spotter, and extracts one shard a call.
 
     Args:
+        run: where the parts go.
         config: the run's configuration, `auto` resolved where the run has been begun.
         parts: the models to hold.
     """
 
-    def __init__(self, config: Config, parts: Collection[Part]) -> None:
+    def __init__(self, run: Run, config: Config, parts: Collection[Part]) -> None:
+        self._run = run
         self._config = config
         self._parts = parts
-        self._run = Run(config.run)
 
     def ready(self) -> Ready:
         # Here, so that the driver does without them.
         from pipeline.clip import Clip
+        from pipeline.clip_model import resolve_device
         from pipeline.extract import Extractor
         from pipeline.threads import limit_threads
 
         config, threads = self._config, self._config.resources.cpus_per_actor
         limit_threads(threads)
         clip = Clip(config.clip, threads) if "clip" in self._parts else None
-        spotter = load_spotter(config.spotting, threads, config.clip.device) if "spot" in self._parts else None
+        device = resolve_device(config.clip.device)
+        spotter = load_spotter(config.spotting, threads, device) if "spot" in self._parts else None
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
@@ -74,4 +77,4 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
     console.print(f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False)
-    run_job(config, run, "extract", ExtractActor, (config, tuple(parts)), tasks, console)
+    run_job(config, run, "extract", ExtractActor, (run, config, tuple(parts)), tasks, console)

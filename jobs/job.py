@@ -47,7 +47,10 @@ def run_job(
     def admit(ready: Ready) -> None:
         for dataset, fields in ready.fields.items():
             run.claim(dataset, fields)
-            for change in run.changed_software(dataset) if not said else ():
+            if said:
+                continue
+            run.sweep(dataset)
+            for change in run.changed_software(dataset):
                 console.print(f"{title}: warning: {dataset} was begun with other software: {change}", markup=False)
         if ready.about not in said:
             said.add(ready.about)

@@ -18,9 +18,9 @@ from pipeline.threads import limit_threads
 class ProfileActor:
     """Holds the centroids, and profiles one shard a call."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, run: Run, config: Config) -> None:
+        self._run = run
         self._config = config
-        self._run = Run(config.run)
 
     def ready(self) -> Ready:
         limit_threads(self._config.resources.cpus_per_actor)
@@ -52,6 +52,6 @@ def run_profile(config: Config, console: Console) -> None:
     run.claim(profiles_of(config), profile_fields(run, config))
     tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
     console.print(f"profile: {len(shards)} shards, {len(tasks)} to do", markup=False)
-    run_job(config, run, "profile", ProfileActor, (config,), tasks, console)
+    run_job(config, run, "profile", ProfileActor, (run, config), tasks, console)
     if pending := [shard.id for shard in shards if shard.id not in extracted]:
         raise JobError(f"profile: {len(pending)} shards are not extracted yet, {pending[0]} first.")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from jobs.pool import Heartbeat, Task
+from jobs.pool import TICK_SECONDS, Heartbeat, Task
 from pipeline.run import Run
 from pipeline.shards import Shard
 
@@ -93,8 +93,9 @@ class Reporter:
         )
 
     def _line(self, rows: int, rejects: int) -> str:
-        rate = rows / max(self._elapsed(), 1e-9)
-        return f"{rows:,} samples, {rate:,.1f}/s, {rejects:,} rejects, {self._done_shards}/{len(self._sizes)} shards"
+        # In the first moments a rate says nothing.
+        rate = f"{rows / self._elapsed():,.1f}" if self._elapsed() > TICK_SECONDS else "–"
+        return f"{rows:,} samples, {rate}/s, {rejects:,} rejects, {self._done_shards}/{len(self._sizes)} shards"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start if self._start else 0.0

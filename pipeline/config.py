@@ -6,28 +6,20 @@ An unknown key is refused with the nearest valid name; every mistake becomes one
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
+from pipeline.section import DatasetName, Section
 from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig
 
 PRESETS = Path(__file__).resolve().parent.parent / "configs"
 
-DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""A dataset's name becomes a folder of the run."""
-
 
 class ConfigError(ValueError):
     """A mistake in a configuration, told in one sentence."""
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 SPOTTERS: Mapping[str, type[BaseModel]] = {

@@ -16,7 +16,8 @@ from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_
 from pipeline.fingerprint import Fields, digest
 from pipeline.images import DecodedImage, ImageError, decode
 from pipeline.metadata import typed_metadata
-from pipeline.run import PartWriter, Run, RunError, part_facts
+from pipeline.parts import PartWriter, part_facts
+from pipeline.run import Run, RunError
 from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
 from pipeline.shards import Shard, sample_uid
 from pipeline.spotting import Spotter, Spotting

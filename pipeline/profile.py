@@ -13,7 +13,8 @@ from pipeline.config import Config
 from pipeline.datasets import CLUSTER_FACTS, SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.fingerprint import Fields, digest
 from pipeline.overlap import overlap
-from pipeline.run import Run, RunError, part_facts
+from pipeline.parts import part_facts
+from pipeline.run import Run, RunError
 from pipeline.shards import Shard
 from pipeline.stages import Stages
 

@@ -4,17 +4,19 @@ A dataset is a folder of one Parquet part per shard. A part appears under its fi
 all, and its existence is the only fact that says 'done'. Its footer tells how it was made.
 """
 
+import glob
 import json
 import os
+import platform
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import fsspec
+import psutil
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -24,11 +26,8 @@ from pipeline import schema
 from pipeline.config import Config, parse
 from pipeline.datasets import Dataset, embeddings_of, spotted_of
 from pipeline.fingerprint import Fields, FingerprintError, difference, digest, software
+from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter
 from pipeline.shards import Shard
-
-FOOTER = b"parrotscope"
-ROW_GROUP_ROWS = 8192
-"""Rows gathered before a row group is written: at 512 dimensions about 16 MB of embeddings."""
 
 
 class RunError(RuntimeError):
@@ -48,7 +47,8 @@ class Run:
         self.root = root.rstrip("/")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (self.url,)
+        # A relative path means another folder in another process.
+        return type(self), (self.fs.unstrip_protocol(self.root),)
 
     def path(self, *parts: object) -> str:
         return "/".join([self.root, *map(str, parts)])
@@ -90,8 +90,8 @@ class Run:
         if self.local:
             folder = os.path.dirname(final)
             os.makedirs(folder, exist_ok=True)
-            # Hidden names are passed over by every Parquet reader.
-            spool = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+            # Hidden names are passed over by every Parquet reader; host and process tell `sweep` whose it is.
+            spool = os.path.join(folder, f".{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
         else:
             handle, spool = tempfile.mkstemp(suffix=".tmp")
             os.close(handle)
@@ -106,6 +106,15 @@ class Run:
         finally:
             if os.path.exists(spool):
                 os.remove(spool)
+
+    def sweep(self, dataset: Dataset) -> None:
+        """Remove what writers killed on this host left in a local dataset's folder."""
+        if not self.local:
+            return
+        for spool in Path(self.path(dataset)).glob(f".{glob.escape(platform.node())}-*.tmp"):
+            process = spool.name.removeprefix(f".{platform.node()}-").partition("-")[0]
+            if not psutil.pid_exists(int(process)):
+                spool.unlink(missing_ok=True)
 
     # Parts
 
@@ -268,15 +277,21 @@ class Run:
         return [Shard(row["shard"], row["source"], row["size"], row["etag"]) for row in rows]
 
     def add_shards(self, listed: Sequence[Shard]) -> list[Shard]:
-        """Add listed shards to those the run knows; returns all of them.
+        """Add listed shards to those the run knows; returns all of them, those that are not listed too.
 
         Raises:
-            RunError: a known shard has changed at its source, or its id now means another source.
+            RunError: a known shard has changed at its source, or would come in again under another id.
         """
         known = {shard.id: shard for shard in self.shards()}
+        ids = {shard.url: shard.id for shard in known.values()}
         added = False
         for shard in listed:
             old = known.get(shard.id)
+            if ids.get(shard.url, shard.id) != shard.id:
+                raise RunError(
+                    f"{shard.url} is shard {ids[shard.url]} of the run and would now be {shard.id}: the shards' "
+                    "common root has moved; set input.root to what it was."
+                )
             if old is None:
                 known[shard.id] = shard
                 added = True
@@ -294,73 +309,3 @@ class Run:
             with self._committed(self.path("shards.parquet")) as spool:
                 pq.write_table(table, spool, compression="zstd")
         return shards
-
-
-class PartWriter:
-    """Rows of one part, gathered into row groups of even size."""
-
-    def __init__(self, path: str, columns: Sequence[schema.Column]) -> None:
-        self.schema = schema.arrow(columns)
-        vectors = [c.name for c in columns if pa.types.is_fixed_size_list(c.type)]
-        self._writer = pq.ParquetWriter(
-            path,
-            self.schema,
-            compression="zstd",
-            # Embeddings hold no repeated values: a dictionary only grows them, splitting bytes shrinks them.
-            use_dictionary=[c.name for c in columns if pa.types.is_string(c.type)],
-            use_byte_stream_split=[f"{name}.list.element" for name in vectors],
-        )
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
-
-    def write(self, rows: pa.Table | list[dict[str, Any]]) -> None:
-        """Append rows of the part's schema.
-
-        Raises:
-            ValueError: a column is missing, unknown or null where the schema allows no null.
-        """
-        if isinstance(rows, pa.Table):
-            table = rows.cast(self.schema)
-        else:
-            # Arrow would fill a missing column with nulls and pass over an unknown one.
-            if rows and set(rows[0]) != set(self.schema.names):
-                raise ValueError(f"columns {sorted(set(rows[0]) ^ set(self.schema.names))} do not fit the part")
-            table = pa.Table.from_pylist(rows, self.schema)
-        for field in self.schema:
-            if not field.nullable and table[field.name].null_count:
-                raise ValueError(f"column {field.name} has nulls")
-        self._waiting.append(table)
-        self._waiting_rows += table.num_rows
-        if self._waiting_rows >= ROW_GROUP_ROWS:
-            self._flush()
-
-    def describe(self, facts: Mapping[str, Any]) -> None:
-        """Put facts of how the part was made into its footer."""
-        self._writer.add_key_value_metadata({FOOTER.decode(): json.dumps(facts, default=str)})
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP_ROWS)
-            self._waiting, self._waiting_rows = [], 0
-
-
-def part_facts(
-    dataset: Dataset,
-    shard: Shard,
-    fingerprint: str,
-    counts: Mapping[str, int],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """The footer of a part: identity, source, fingerprint, counts and seconds per stage."""
-    return {
-        "schema_version": schema.VERSION,
-        "dataset": str(dataset),
-        "source": asdict(shard),
-        "fingerprint": fingerprint,
-        "counts": dict(counts),
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-    }

@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pipeline.section import DatasetName, Section
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    name: str = Field(
-        "main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the dataset; decides no word"
-    )
+class _Spotter(Section):
+    name: DatasetName = Field("main", description="of the dataset; decides no word")
 
 
-class RapidOCRConfig(_Settings):
+class RapidOCRConfig(_Spotter):
     """RapidOCR 3: PP-OCRv6 small on OpenVINO, the default spotter. Its models come in its wheel."""
 
     engine: Literal["rapidocr"] = "rapidocr"
@@ -34,7 +32,7 @@ class RapidOCRConfig(_Settings):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
 
 
-class EasyOCRConfig(_Settings):
+class EasyOCRConfig(_Spotter):
     """EasyOCR: CRAFT and a CRNN, with settings for small web images where its own are for scanned pages."""
 
     engine: Literal["easyocr"] = "easyocr"
@@ -67,12 +65,12 @@ class EasyOCRConfig(_Settings):
     )
 
 
-class CustomConfig(_Settings):
+class CustomConfig(_Spotter):
     """A spotter of the user's own: `target(threads=..., device=..., **settings)` makes it."""
 
     engine: Literal["custom"] = "custom"
     target: str = Field(pattern=r"^[\w.]+:[\w.]+$", description="import path, package.module:Class")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 SpotterConfig = Annotated[RapidOCRConfig | EasyOCRConfig | CustomConfig, Field(discriminator="engine")]

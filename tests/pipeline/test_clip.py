@@ -11,7 +11,8 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from pipeline.clip import Clip, ClipError, bounded, resolve_precision
+from pipeline.clip import Clip, bounded
+from pipeline.clip_model import ClipError, resolve_precision
 from pipeline.config import ClipConfig
 
 ARCHITECTURE = {

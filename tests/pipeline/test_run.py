@@ -1,6 +1,10 @@
 """A run on disk: parts appear whole or not at all, and datasets keep how they were made."""
 
 import os
+import pickle
+import platform
+import subprocess
+import sys
 import uuid
 
 import pyarrow as pa
@@ -61,6 +65,24 @@ def test_what_a_killed_writer_leaves_is_no_part(tmp_path) -> None:
     (tmp_path / "numbers/main/_dataset.json").write_text("{}")
     assert run.done(DATASET) == {"a"}
     assert run.dataset(DATASET).count_rows() == 2
+
+
+def test_sweep_removes_what_killed_writers_of_this_host_left(tmp_path) -> None:
+    run = Run(str(tmp_path))
+    folder = tmp_path / "numbers/main"
+    folder.mkdir(parents=True)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stays = {
+        f".{platform.node()}-{dead.pid}-ab.tmp": False,
+        f".{platform.node()}-{os.getpid()}-ab.tmp": True,
+        f".elsewhere-{dead.pid}-ab.tmp": True,
+        "a.parquet": True,
+    }
+    for name in stays:
+        (folder / name).write_bytes(b"x")
+    run.sweep(DATASET)
+    assert {name: (folder / name).exists() for name in stays} == stays
 
 
 @pytest.mark.parametrize("row", [{"index": 0}, {"index": 0, "text": "", "other": 1}, {"index": None, "text": "x"}])
@@ -128,6 +150,19 @@ def test_config_comes_back_as_it_was(run) -> None:
         run.config()
     run.write_config(config)
     assert run.config() == config
+
+
+def test_a_shard_never_comes_in_twice_under_two_ids(run) -> None:
+    run.add_shards([Shard("00000", "s3://x/a/00000.tar", 10, "e1")])
+    with pytest.raises(RunError, match=r"is shard 00000 of the run and would now be a--00000.*set input\.root"):
+        run.add_shards([Shard("a--00000", "s3://x/a/00000.tar", 10, "e1")])
+
+
+def test_a_pickled_run_does_not_depend_on_the_working_directory(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    travelled = pickle.dumps(Run("runs/x"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(travelled).root == str(tmp_path / "runs/x")  # noqa: S301
 
 
 def test_shards_are_added_and_a_changed_one_is_named(run) -> None:
