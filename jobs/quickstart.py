@@ -1,5 +1,6 @@
 """What the quickstart adds to the chain: the demo shards before it, and what to try after it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -42,4 +43,4 @@ def prepare_demo(console: Console) -> None:
 
 def say_next(config: Config, console: Console) -> None:
     """Say where the profile lies and what to try with it."""
-    console.print(NEXT.format(run=config.run, bin=Path(sys.executable).parent), markup=False)
+    console.print(NEXT.format(run=config.run, bin=os.path.relpath(Path(sys.executable).parent)), markup=False)

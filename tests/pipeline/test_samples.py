@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import tarfile
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_itera
 
 from pipeline.config import InputLimits
 from pipeline.images import decode
-from pipeline.samples import RawSample, ReadCounts, Reject, read_samples, typed_metadata
+from pipeline.metadata import typed_metadata
+from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
 from pipeline.schema import MetadataStatus, RejectReason
 from pipeline.source import ShortReadError
 from pipeline.tar import Member, read_members
@@ -119,7 +121,7 @@ def test_suffixes_in_capitals_and_further_images():
     counts = ReadCounts()
     good, _, _ = read(tar(members), counts=counts)
     assert (good[0].key, good[0].image, good[0].caption) == ("A", IMAGE, "caption")
-    assert counts.asdict() == {
+    assert asdict(counts) == {
         "members_used": 2,
         "members_skipped": 3,
         "members_rejected": 0,
