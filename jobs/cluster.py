@@ -1,10 +1,11 @@
 """The cluster job: one fit on one node, over the embeddings of the whole run."""
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from jobs.job import JobError
+from pipeline.claims import claim, resolved
 from pipeline.clusters import cluster_fields, fit_clusters
 from pipeline.config import Config
 from pipeline.datasets import CLUSTER_FACTS, clusters_of, embeddings_of
@@ -26,19 +27,22 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
         ValueError, MemoryError: too few embeddings or too little memory for k; the message says what is needed.
     """
     run = Run(config.run)
-    config = run.resolved(config)
+    config = resolved(run, config)
+    shards = run.shards()
+    if not shards:
+        raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
     done = run.done(embeddings_of(config))
-    pending = [shard.id for shard in run.shards() if shard.id not in done]
+    pending = [shard.id for shard in shards if shard.id not in done]
     if pending and not partial:
         raise JobError(
             f"cluster: {len(pending)} shards have no embeddings yet, {pending[0]} first; "
             "extract them, or fit on the others with --partial."
         )
-    if not run.shards():
-        raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
-    run.claim(clusters_of(config), cluster_fields(run, config))
-    if run.read_json(clusters_of(config), CLUSTER_FACTS):
-        console.print(f"cluster: {clusters_of(config)} is fitted", markup=False)
+    clusters = clusters_of(config)
+    claim(run, config, clusters, cluster_fields(run, config), anew=True)
+    run.sweep(clusters)
+    if run.read_json(clusters, CLUSTER_FACTS):
+        console.print(f"cluster: {clusters} is fitted", markup=False)
         return
     # Fitting wants every core of the largest node.
     cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
@@ -47,6 +51,9 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
         console.print(f"cluster: {ray.get(fit.remote(run, config, sorted(done), cpus))}", markup=False)
     except RayTaskError as error:
         raise error.cause from None
+    except RayError as error:
+        raise JobError(f"cluster: the process that fits was lost, out of memory perhaps: {error}") from None
+    run.write_config(config, ("cluster",))
 
 
 def _fit(run: Run, config: Config, shards: list[str], threads: int) -> str:

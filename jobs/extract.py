@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from jobs.job import Ready, run_job
+from jobs.job import Job, Ready, run_job
 from jobs.pool import Task
+from pipeline.claims import resolved
 from pipeline.config import Config
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.run import Run
@@ -15,6 +16,8 @@ from pipeline.spotting import load_spotter
 
 Part = Literal["clip", "spot"]
 PARTS: tuple[Part, ...] = ("clip", "spot")
+SECTIONS: dict[Part, str] = {"clip": "clip", "spot": "spotting"}
+"""Section of the configuration that a part goes by."""
 
 
 class ExtractActor:
@@ -68,8 +71,8 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     """
     listed = list_shards(config.input.shards, config.input.root)
     run = Run(config.run)
-    shards = run.add_shards(listed)
-    config = run.resolved(config)
+    shards = run.merged_shards(listed)
+    config = resolved(run, config)
     wanted = [SAMPLES]
     wanted += [embeddings_of(config)] if "clip" in parts else []
     wanted += [spotted_of(config)] if "spot" in parts else []
@@ -77,4 +80,8 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
     console.print(f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False)
-    run_job(config, run, "extract", ExtractActor, (run, config, tuple(parts)), tasks, console)
+    if unlisted := len(shards) - len(listed):
+        console.print(f"extract: {unlisted} shards of the run are not in input.shards; they stay in it", markup=False)
+    sections = ("input", *(SECTIONS[part] for part in parts))
+    job = Job("extract", run, config, sections, shards, tuple(wanted), ExtractActor, (tuple(parts),))
+    run_job(job, tasks, console)

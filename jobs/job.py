@@ -7,10 +7,12 @@ from rich.console import Console
 
 from jobs.pool import Pool, Task
 from jobs.progress import Reporter
+from pipeline.claims import changed_software, claim, resolved, same_settings
 from pipeline.config import Config
-from pipeline.datasets import Dataset
+from pipeline.datasets import REJECTS, Dataset
 from pipeline.fingerprint import Fields
 from pipeline.run import Run
+from pipeline.shards import Shard
 
 
 class JobError(RuntimeError):
@@ -25,50 +27,82 @@ class Ready:
     about: str
 
 
-def run_job(
-    config: Config,
-    run: Run,
-    title: str,
-    actor: type,
-    arguments: tuple[Any, ...],
-    tasks: list[Task],
-    console: Console,
-) -> None:
+@dataclass(frozen=True)
+class Job:
+    """One job over shards: what it is called, who does it, what it writes.
+
+    Attributes:
+        title: shown in front of every line.
+        run: where the parts go.
+        config: `auto` resolved where the run has been begun.
+        sections: sections of the configuration the job goes by, to be kept in run.yaml.
+        shards: all shards of the run, to be kept in shards.parquet.
+        datasets: what it writes.
+        actor: class of the workers, made from (run, config, *arguments).
+        arguments: what else they are made from.
+    """
+
+    title: str
+    run: Run
+    config: Config
+    sections: tuple[str, ...]
+    shards: list[Shard]
+    datasets: tuple[Dataset, ...]
+    actor: type
+    arguments: tuple[Any, ...] = ()
+
+
+def run_job(job: Job, tasks: list[Task], console: Console) -> None:
     """Run tasks on a pool whose actors claim the datasets they write, and report.
 
-    With nothing to do, one actor is still asked whether a changed configuration would make the same datasets.
+    Nothing is written before the first actor is ready, so a mistake in the configuration leaves no trace. With
+    nothing to do, an actor is asked only if the configuration differs from the one the datasets were begun by:
+    whether it would make the same.
 
     Raises:
         JobError: shards were set aside.
         PoolError: no worker came up, or the datasets were begun under other settings.
     """
+    run, config = job.run, job.config
     said: set[str] = set()
 
     def admit(ready: Ready) -> None:
+        first = not said
         for dataset, fields in ready.fields.items():
-            run.claim(dataset, fields)
-            if said:
-                continue
-            run.sweep(dataset)
-            for change in run.changed_software(dataset):
-                console.print(f"{title}: warning: {dataset} was begun with other software: {change}", markup=False)
+            claim(run, config, dataset, fields, anew=first)
+        if first:
+            run.sweep(REJECTS, *job.datasets)
+            run.write_shards(job.shards)
+            run.write_config(resolved(run, config), job.sections)
+            for dataset in ready.fields:
+                for change in changed_software(run, dataset):
+                    _say(console, job, f"warning: {dataset} was begun with other software: {change}")
         if ready.about not in said:
             said.add(ready.about)
-            run.write_config(run.resolved(config))
-            console.print(f"{title}: {ready.about}", markup=False)
+            _say(console, job, ready.about)
 
-    if not tasks and run.exists() and run.config() == config:
+    if not tasks and all(same_settings(run, config, dataset) for dataset in job.datasets):
         return
-    pool = Pool(actor, arguments, admit, config.resources)
+    pool = Pool(job.actor, (run, config, *job.arguments), admit, config.resources)
     if not tasks:
         pool.probe()
         return
-    with Reporter(title, run, [task.arguments[0] for task in tasks], console) as reporter:
+    with Reporter(job.title, run, [task.arguments[0] for task in tasks], console) as reporter:
         pool.run(tasks, reporter)
     if reporter.failures:
         names = ", ".join(task.shard for task in reporter.failures[:5])
         more = f" and {len(reporter.failures) - 5} more" if len(reporter.failures) > 5 else ""
         raise JobError(
-            f"{title}: {len(reporter.failures)} of {len(tasks)} shards were set aside: {names}{more}; "
-            f"see `parrotscope status {config.run}` and start the same command again."
+            f"{job.title}: {len(reporter.failures)} of {len(tasks)} shards were set aside: {names}{more}; "
+            f"see `parrotscope status {run.url}` and start the same command again."
         )
+    for dataset in job.datasets:
+        if unseen := {task.shard for task in tasks} - run.done(dataset):
+            raise JobError(
+                f"{job.title}: the workers wrote {len(unseen)} parts of {dataset} that are not in {run.url} as this "
+                "process sees it: put the run on storage that all nodes reach."
+            )
+
+
+def _say(console: Console, job: Job, line: str) -> None:
+    console.print(f"{job.title}: {line}", markup=False)

@@ -4,6 +4,7 @@ Actors are never restarted by Ray: an endlessly restarting actor can wait for ev
 cluster. The driver replaces lost actors and puts their shards back.
 """
 
+import re
 import time
 import traceback
 from collections import deque
@@ -204,9 +205,9 @@ class Pool:
         except (RayActorError, ActorUnavailableError) as error:
             ray.kill(actor)
             if task is None:
-                self._refuse(f"a worker process died while loading its models: {error}")
+                self._refuse(f"a worker process died while loading its models: {_detail(error)}")
             else:
-                self._again(task, f"the worker process died: {error}", watcher)
+                self._again(task, f"the worker process died: {_detail(error)}", watcher)
         except Exception as error:  # noqa: BLE001 - whatever a shard or a model raised is recorded
             cause = error.cause if isinstance(error, RayTaskError) else error
             if task is None:
@@ -246,3 +247,9 @@ class Pool:
         except RayError:  # late heartbeats change no result
             return {}
         return {shard: counts for shard, counts in shards.items() if shard in in_flight}
+
+
+def _detail(error: RayActorError) -> str:
+    """What Ray knows of an actor's end, without its page of addresses."""
+    told = re.search(r"Worker exit detail: (.+)", str(error))
+    return told[1] if told else str(error).strip().splitlines()[-1]

@@ -4,8 +4,9 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.job import JobError, Ready, run_job
+from jobs.job import Job, JobError, Ready, run_job
 from jobs.pool import Task
+from pipeline.claims import claim, resolved
 from pipeline.clusters import load_clusters
 from pipeline.config import Config
 from pipeline.datasets import SAMPLES, embeddings_of, profiles_of, spotted_of
@@ -43,15 +44,16 @@ def run_profile(config: Config, console: Console) -> None:
         FingerprintError: the profiles were begun otherwise; give the new ones a name.
     """
     run = Run(config.run)
-    config = run.resolved(config)
+    config = resolved(run, config)
     shards = run.shards()
-    extracted = set.intersection(
-        *(run.done(dataset) for dataset in (SAMPLES, embeddings_of(config), spotted_of(config)))
-    )
+    # Before a worker is started: what is missing or differs is known here.
+    claim(run, config, profiles_of(config), profile_fields(run, config), anew=True)
+    inputs = (SAMPLES, embeddings_of(config), spotted_of(config))
+    extracted = set.intersection(*(run.done(dataset) for dataset in inputs))
     done = run.done(profiles_of(config))
-    run.claim(profiles_of(config), profile_fields(run, config))
     tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
     console.print(f"profile: {len(shards)} shards, {len(tasks)} to do", markup=False)
-    run_job(config, run, "profile", ProfileActor, (run, config), tasks, console)
+    sections = ("cluster", "overlap", "profile")
+    run_job(Job("profile", run, config, sections, shards, (profiles_of(config),), ProfileActor), tasks, console)
     if pending := [shard.id for shard in shards if shard.id not in extracted]:
         raise JobError(f"profile: {len(pending)} shards are not extracted yet, {pending[0]} first.")

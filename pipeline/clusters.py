@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.claims import input_digest
 from pipeline.clustering import ClusterModel, available_memory, fit, fit_memory
 from pipeline.config import Config
 from pipeline.datasets import CLUSTER_FACTS, Dataset, clusters_of, embeddings_of
-from pipeline.fingerprint import Fields, digest
+from pipeline.fingerprint import Fields
 from pipeline.run import Run, RunError
 from pipeline.sampling import draw_sample, sampling_threshold
 
@@ -20,12 +21,13 @@ def cluster_fields(run: Run, config: Config) -> Fields:
     """What the clusters depend on beside the shards they saw: settings and the embeddings' fingerprint.
 
     Raises:
-        RunError: there are no embeddings yet.
+        RunError: the embeddings are not there yet.
+        FingerprintError: they were made by another configuration.
     """
-    embeddings = run.claimed(embeddings_of(config))
-    if embeddings is None:
-        raise RunError(f"{run.url} has no {embeddings_of(config)} yet: extract first.")
-    return {**config.cluster.model_dump(exclude={"name"}), "embeddings": digest(embeddings)}
+    return {
+        **config.cluster.model_dump(exclude={"name"}),
+        "embeddings": input_digest(run, config, embeddings_of(config)),
+    }
 
 
 def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) -> str:
@@ -34,6 +36,7 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
     The sample depends on the uids alone, not on the order of the shards.
 
     Raises:
+        RunError: there is no usable sample at all.
         ValueError: too few embeddings for k.
         MemoryError: the sample or the fit would not fit into memory.
     """
@@ -54,8 +57,9 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
 
     threshold = sampling_threshold(uids(), settings.sample_size)
     size = min(rows, settings.sample_size)
-    if size and shards:
-        _check_memory(run, dataset, shards[0], size, config)
+    if not rows:
+        raise RunError(f"{run.url} has no usable sample in {len(shards)} shards; see `parrotscope status {run.url}`.")
+    _check_memory(run, dataset, shards[0], size, config)
     model = fit(draw_sample(embeddings(), settings.sample_size, threshold), settings, threads)
     facts = {
         **model.facts,

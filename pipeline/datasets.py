@@ -1,6 +1,7 @@
 """The datasets of a run: which there are, and what a configuration calls them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Config
 
@@ -33,6 +34,22 @@ def spotted_of(config: Config) -> Dataset:
 
 def clusters_of(config: Config) -> Dataset:
     return Dataset("clusters", config.cluster.name)
+
+
+def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What a configuration says of how a dataset is made: what names, places or hardware it says is left out."""
+    match dataset.kind:
+        case SAMPLES.kind:
+            return config.input.model_dump(mode="json", exclude={"shards", "root"})
+        case "embeddings":
+            return config.clip.model_dump(mode="json", exclude={"name", "device", "batch_size"})
+        case "spotted":
+            return config.spotting.model_dump(mode="json", exclude={"name", "model_directory", "download"})
+        case "clusters":
+            return config.cluster.model_dump(mode="json", exclude={"name"})
+        case "profiles":
+            return config.overlap.model_dump(mode="json")
+    raise ValueError(f"no dataset of kind {dataset.kind!r} is made by a configuration")
 
 
 def profiles_of(config: Config) -> Dataset:

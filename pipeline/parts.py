@@ -27,6 +27,8 @@ class PartWriter:
             path,
             self.schema,
             compression="zstd",
+            # Without it a flipped bit in a page can come out as other values.
+            write_page_checksum=True,
             # Embeddings hold no repeated values: a dictionary only grows them, splitting bytes shrinks them.
             use_dictionary=[c.name for c in columns if pa.types.is_string(c.type)],
             use_byte_stream_split=[f"{name}.list.element" for name in vectors],

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.claims import input_digest
 from pipeline.clustering import ClusterModel
 from pipeline.clusters import cluster_fields
 from pipeline.config import Config
@@ -27,19 +28,17 @@ def profile_fields(run: Run, config: Config) -> Fields:
 
     Raises:
         RunError: an input is not there yet.
+        FingerprintError: an input was made by another configuration.
     """
-    inputs: dict[str, str] = {}
-    for dataset in (embeddings_of(config), spotted_of(config)):
-        fields = run.claimed(dataset)
-        if fields is None:
-            raise RunError(f"{run.url} has no {dataset} yet: extract first.")
-        inputs[dataset.kind] = digest(fields)
+    inputs = (SAMPLES, embeddings_of(config), spotted_of(config))
+    digests = {dataset.kind: input_digest(run, config, dataset) for dataset in inputs}
     facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
     if facts is None:
         raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
+    input_digest(run, config, clusters_of(config))
     # Centroids depend on the shards they saw as well as on their settings.
-    inputs["clusters"] = digest({**cluster_fields(run, config), "shards": facts["shards_digest"]})
-    return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **inputs}
+    digests["clusters"] = digest({**cluster_fields(run, config), "shards": facts["shards_digest"]})
+    return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **digests}
 
 
 def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel, fields: Fields) -> dict[str, int]:
@@ -52,6 +51,12 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
     columns = (*schema.PROFILES, *schema.metadata_columns(config.input.metadata))
     dataset = profiles_of(config)
     rows = failed = 0
+    for source in (SAMPLES, embeddings_of(config), spotted_of(config)):
+        if run.footer(source, shard.id).get("fingerprint") != fields[source.kind]:
+            raise RunError(
+                f"{run.part_path(source, shard.id)} was made under other settings than {source}; remove it and "
+                "extract it again."
+            )
     with run.part(dataset, shard.id, columns) as part:
         for samples, embeddings, spotted in zip_longest(
             run.read_batches(SAMPLES, shard.id),

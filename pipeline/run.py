@@ -10,10 +10,10 @@ import os
 import platform
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import fsspec
 import psutil
@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline import schema
-from pipeline.config import Config, parse
-from pipeline.datasets import Dataset, embeddings_of, spotted_of
-from pipeline.fingerprint import Fields, FingerprintError, difference, digest, software
+from pipeline.config import Config, ConfigError, parse
+from pipeline.datasets import CLUSTER_FACTS, Dataset
+from pipeline.fingerprint import software
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter
 from pipeline.shards import Shard
 
@@ -90,8 +90,9 @@ class Run:
         if self.local:
             folder = os.path.dirname(final)
             os.makedirs(folder, exist_ok=True)
-            # Hidden names are passed over by every Parquet reader; host and process tell `sweep` whose it is.
-            spool = os.path.join(folder, f".{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
+            # Hidden names are passed over by every Parquet reader; host and process (no host name has a tilde)
+            # tell `sweep` whose it is.
+            spool = os.path.join(folder, f".{platform.node()}~{os.getpid()}~{uuid.uuid4().hex}.tmp")
         else:
             handle, spool = tempfile.mkstemp(suffix=".tmp")
             os.close(handle)
@@ -107,14 +108,15 @@ class Run:
             if os.path.exists(spool):
                 os.remove(spool)
 
-    def sweep(self, dataset: Dataset) -> None:
-        """Remove what writers killed on this host left in a local dataset's folder."""
+    def sweep(self, *datasets: Dataset) -> None:
+        """Remove what writers killed on this host left in the folders of local datasets and beside them."""
         if not self.local:
             return
-        for spool in Path(self.path(dataset)).glob(f".{glob.escape(platform.node())}-*.tmp"):
-            process = spool.name.removeprefix(f".{platform.node()}-").partition("-")[0]
-            if not psutil.pid_exists(int(process)):
-                spool.unlink(missing_ok=True)
+        for folder in (self.root, self.path("errors"), *map(self.path, datasets)):
+            for spool in Path(folder).glob(f".{glob.escape(platform.node())}~*.tmp"):
+                _, process, _ = spool.name.split("~")
+                if not psutil.pid_exists(int(process)):
+                    spool.unlink(missing_ok=True)
 
     # Parts
 
@@ -155,12 +157,8 @@ class Run:
         Raises:
             RunError: the file is there and is no readable Parquet.
         """
-        path = self.part_path(dataset, shard)
-        try:
-            with self.fs.open(path, "rb") as file:
-                return pq.read_table(file, columns=columns)
-        except pa.ArrowInvalid as error:
-            raise RunError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
+        with self._readable(dataset, shard) as file:
+            return pq.read_table(file, columns=columns, page_checksum_verification=True)
 
     def read_batches(
         self, dataset: Dataset, shard: str, columns: Sequence[str] | None = None, rows: int = ROW_GROUP_ROWS
@@ -170,30 +168,44 @@ class Run:
         Raises:
             RunError: as `read_part`.
         """
+        with self._readable(dataset, shard) as file:
+            waiting: list[pa.RecordBatch] = []
+            for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(rows, columns=columns):
+                waiting.append(batch)
+                table = pa.Table.from_batches(waiting)
+                if table.num_rows >= rows:
+                    yield table.slice(0, rows)
+                    waiting = table.slice(rows).to_batches()
+            if waiting:
+                yield pa.Table.from_batches(waiting)
+
+    @contextmanager
+    def _readable(self, dataset: Dataset, shard: str) -> Iterator[BinaryIO]:
+        """An open part; what Arrow cannot read in it becomes a RunError, what storage cannot give stays OSError."""
         path = self.part_path(dataset, shard)
-        try:
-            with self.fs.open(path, "rb") as file:
-                waiting: list[pa.RecordBatch] = []
-                for batch in pq.ParquetFile(file).iter_batches(rows, columns=columns):
-                    waiting.append(batch)
-                    table = pa.Table.from_batches(waiting)
-                    if table.num_rows >= rows:
-                        yield table.slice(0, rows)
-                        waiting = table.slice(rows).to_batches()
-                if waiting:
-                    yield pa.Table.from_batches(waiting)
-        except pa.ArrowInvalid as error:
-            raise RunError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
+        with self.fs.open(path, "rb") as file:
+            try:
+                yield file
+            except (pa.ArrowInvalid, OSError) as error:
+                # Arrow raises plain OSErrors for damaged pages; those of storage have a number or a class of their own.
+                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                    raise
+                message = " ".join(str(error).split())
+                raise RunError(f"{path} is damaged ({message}); remove it and run the same command again.") from None
 
     def footer(self, dataset: Dataset, shard: str) -> dict[str, Any]:
         """What the part's footer says of how it was made."""
-        with self.fs.open(self.part_path(dataset, shard), "rb") as file:
-            metadata = pq.read_metadata(file).metadata
-        return json.loads(metadata[FOOTER])  # type: ignore[no-any-return]
+        with self._readable(dataset, shard) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        return json.loads(metadata.get(FOOTER, b"{}"))  # type: ignore[no-any-return]
 
     def part_schema(self, dataset: Dataset, shard: str) -> pa.Schema:
-        with self.fs.open(self.part_path(dataset, shard), "rb") as file:
+        with self._readable(dataset, shard) as file:
             return pq.read_schema(file)
+
+    def is_empty(self, dataset: Dataset) -> bool:
+        """Whether a dataset holds nothing yet: no part, and for clusters no facts of a fit."""
+        return not self.done(dataset) and self.read_json(dataset, CLUSTER_FACTS) is None
 
     def dataset(self, dataset: Dataset) -> pa.dataset.Dataset:
         """All parts of a dataset as one lazily read Arrow dataset, in the order of the shard ids."""
@@ -204,55 +216,17 @@ class Run:
 
     # Facts of the whole run
 
-    def claim(self, dataset: Dataset, fields: Fields) -> str:
-        """Record how a dataset is made, or check that it is still made so; returns the fingerprint.
-
-        Raises:
-            FingerprintError: the dataset exists and was made otherwise; the message names the field.
-        """
-        fields = json.loads(json.dumps(fields))
-        stored = self.claimed(dataset)
-        if stored is None:
-            record = {"fields": fields, "fingerprint": digest(fields), "software": software()}
-            self.write_json(record, dataset, "_dataset.json")
-        elif field := difference(stored, fields):
-            raise FingerprintError(
-                f"{self.url}: {dataset} was made with {field[0]} = {field[1]!r}, now it is {field[2]!r}; "
-                "restore it, or give the dataset another name."
-            )
-        return digest(fields)
-
-    def claimed(self, dataset: Dataset) -> Fields | None:
-        """The settings and inputs a dataset was made with, or None before its first part."""
-        record = self.read_json(dataset, "_dataset.json")
-        return None if record is None else record["fields"]
-
-    def changed_software(self, dataset: Dataset) -> list[str]:
-        """Packages whose version differs from when the dataset was begun, as 'name old → new'."""
-        record = self.read_json(dataset, "_dataset.json") or {"software": {}}
-        now = software()
-        return [f"{name} {old} → {now.get(name)}" for name, old in record["software"].items() if now.get(name) != old]
-
     def exists(self) -> bool:
         return bool(self.fs.exists(self.path("run.yaml")))
 
-    def write_config(self, config: Config) -> None:
-        """Store the configuration as run.yaml, where it differs from what is there."""
-        text = yaml.safe_dump(
-            {**config.model_dump(mode="json"), "software": software()}, sort_keys=False, allow_unicode=True
-        )
-        if not self.exists() or self.fs.cat_file(self.path("run.yaml")) != text.encode():
-            self.write_bytes(text.encode(), "run.yaml")
-
-    def resolved(self, config: Config) -> Config:
-        """The configuration with `auto` precisions as they were resolved when the datasets were begun."""
-        updates = {}
-        for section, dataset in (("clip", embeddings_of(config)), ("spotting", spotted_of(config))):
-            values = getattr(config, section)
-            claimed = self.claimed(dataset)
-            if claimed and getattr(values, "precision", None) == "auto":
-                updates[section] = values.model_copy(update={"precision": claimed["precision"]})
-        return config.model_copy(update=updates)
+    def write_config(self, config: Config, sections: Collection[str]) -> None:
+        """Store the configuration as run.yaml; where there is one, only the sections that a job has gone by."""
+        values = config.model_dump(mode="json")
+        if self.exists():
+            values = self.config().model_dump(mode="json") | {name: values[name] for name in sections}
+        text = yaml.safe_dump({**values, "software": software()}, sort_keys=False, allow_unicode=True).encode()
+        if not self.exists() or self.fs.cat_file(self.path("run.yaml")) != text:
+            self.write_bytes(text, "run.yaml")
 
     def config(self) -> Config:
         """The configuration in run.yaml.
@@ -262,10 +236,11 @@ class Run:
         """
         try:
             values = yaml.safe_load(self.fs.cat_file(self.path("run.yaml")))
+            return parse({name: value for name, value in values.items() if name != "software"})
         except FileNotFoundError:
             raise RunError(f"{self.url} is no run: it has no run.yaml.") from None
-        values.pop("software", None)
-        return parse(values)
+        except (yaml.YAMLError, AttributeError, ConfigError) as error:
+            raise RunError(f"{self.path('run.yaml')} is damaged: {error}") from None
 
     def shards(self) -> list[Shard]:
         """The shards the run knows, sorted by id; empty before its first job."""
@@ -276,36 +251,37 @@ class Run:
             rows = pq.read_table(file).to_pylist()
         return [Shard(row["shard"], row["source"], row["size"], row["etag"]) for row in rows]
 
-    def add_shards(self, listed: Sequence[Shard]) -> list[Shard]:
-        """Add listed shards to those the run knows; returns all of them, those that are not listed too.
+    def merged_shards(self, listed: Sequence[Shard]) -> list[Shard]:
+        """Listed shards and those the run knows, sorted by id. A shard that moved is read where it is listed.
 
         Raises:
             RunError: a known shard has changed at its source, or would come in again under another id.
         """
         known = {shard.id: shard for shard in self.shards()}
         ids = {shard.url: shard.id for shard in known.values()}
-        added = False
         for shard in listed:
-            old = known.get(shard.id)
+            old = known.get(shard.id, shard)
             if ids.get(shard.url, shard.id) != shard.id:
                 raise RunError(
                     f"{shard.url} is shard {ids[shard.url]} of the run and would now be {shard.id}: the shards' "
                     "common root has moved; set input.root to what it was."
                 )
-            if old is None:
-                known[shard.id] = shard
-                added = True
-            elif (old.size, old.etag) != (shard.size, shard.etag):
+            if (old.size, old.etag) != (shard.size, shard.etag):
                 raise RunError(
                     f"Shard {shard.id} changed at its source since the run began: {old.url} had size "
-                    f"{old.size} and etag {old.etag}, {shard.url} has {shard.size} and {shard.etag}."
+                    f"{old.size} and etag {old.etag}, {shard.url} has {shard.size} and {shard.etag}; "
+                    "restore it, or profile it in another run."
                 )
-        shards = sorted(known.values(), key=lambda shard: shard.id)
-        if added:
-            table = pa.Table.from_pylist(
-                [{"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag} for s in shards],
-                schema.arrow(schema.SHARDS),
-            )
-            with self._committed(self.path("shards.parquet")) as spool:
-                pq.write_table(table, spool, compression="zstd")
-        return shards
+            known[shard.id] = shard
+        return sorted(known.values(), key=lambda shard: shard.id)
+
+    def write_shards(self, shards: Sequence[Shard]) -> None:
+        """Store the list of shards, where it differs from what is there."""
+        if shards == self.shards():
+            return
+        table = pa.Table.from_pylist(
+            [{"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag} for s in shards],
+            schema.arrow(schema.SHARDS),
+        )
+        with self._committed(self.path("shards.parquet")) as spool:
+            pq.write_table(table, spool, compression="zstd")

@@ -166,6 +166,22 @@ def test_again_does_nothing_and_a_changed_setting_is_refused(chain) -> None:
         assert field in refused
 
 
+def test_a_reprofile_under_another_model_is_refused_and_leaves_no_trace(chain) -> None:
+    before = chain.run.config()
+    for change, field in {
+        "clip.model=ViT-L-14": "embeddings/main was made with model = 'embedded'",
+        "spotting.settings.seconds=1": "spotted/main was made with settings.seconds",
+        "input.metadata={}": "samples was made with metadata.",
+    }.items():
+        refused = parrotscope(
+            "reprofile", str(chain.config), "--set", change, "--set", "profile.name=wrong",
+            folder=chain.config.parent, status=1,
+        )  # fmt: skip
+        assert field in refused
+    assert chain.run.config() == before
+    assert chain.run.done(Dataset("profiles", "wrong")) == set()
+
+
 def test_a_new_threshold_is_a_new_profile_without_spotting_again(chain, profiles) -> None:
     parrotscope(
         "reprofile", str(chain.config), "--set", "overlap.threshold=1", "--set", "profile.name=exact",

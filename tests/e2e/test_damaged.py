@@ -101,6 +101,29 @@ def test_a_shard_that_vanished_is_set_aside_and_the_job_names_it(tmp_path) -> No
     (tmp_path / "a.tar").write_bytes(tar(samples(3)))
 
 
+def test_an_attempt_that_made_nothing_binds_nobody(tmp_path) -> None:
+    """A mistake in the configuration can be mended in the same run; lost and damaged parts are made again."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.tar").write_bytes(tar(samples(12)))
+    run = Run(str(tmp_path / "run"))
+    broken = write_config(tmp_path, f"{tmp_path}/*.tar", {"engine": "custom", "target": "tests.e2e.nowhere:No"})
+    assert "tests.e2e.nowhere:No" in parrotscope("profile", str(broken), folder=tmp_path, status=1)
+    assert not Path(run.root).exists()
+    config = str(write_config(tmp_path, f"{tmp_path}/*.tar", BLANK))
+    assert "4 clusters need 156 embeddings" in parrotscope("profile", config, folder=tmp_path, status=1)
+    smaller = ["--set", "cluster.k=2", "--set", "cluster.min_points_per_centroid=5"]
+    parrotscope("profile", config, *smaller, folder=tmp_path)
+    profiles = Dataset("profiles", "main")
+    whole = run.read_part(profiles, "a")
+    Path(run.part_path(profiles, "a")).unlink()
+    Path(run.part_path(Dataset("spotted", "main"), "a")).write_bytes(b"PAR1 damaged PAR1")
+    said = parrotscope("profile", config, *smaller, folder=tmp_path, status=1)
+    assert "spotted/main/a.parquet is damaged" in said
+    Path(run.part_path(Dataset("spotted", "main"), "a")).unlink()
+    parrotscope("profile", config, *smaller, folder=tmp_path)
+    assert run.read_part(profiles, "a").equals(whole)
+
+
 def test_no_shard_at_all_is_an_error(tmp_path) -> None:
     config = write_config(tmp_path, f"{tmp_path}/*.tar", BLANK)
     said = parrotscope("extract", str(config), folder=tmp_path, status=1)

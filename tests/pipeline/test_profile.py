@@ -1,5 +1,6 @@
 """Clusters and profiles of a run, from its parts alone."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline import schema
+from pipeline.claims import claim
 from pipeline.clusters import cluster_fields, fit_clusters, load_clusters
 from pipeline.config import Config, parse
 from pipeline.datasets import CLUSTER_FACTS, SAMPLES, Dataset, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.extract import sample_fields
-from pipeline.fingerprint import digest
+from pipeline.fingerprint import FingerprintError, digest
 from pipeline.profile import profile_fields, profile_shard
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard
@@ -24,6 +26,15 @@ def config(tmp_path: Path, **sections) -> Config:
     cluster = {"k": 3, "pca_dim": 3, "sample_size": 1000, "min_points_per_centroid": 5}
     inputs = {"shards": "x", "metadata": {"note": "string"}}
     return parse({"run": str(tmp_path / "run"), "input": inputs, "cluster": cluster, **sections})
+
+
+def made_with(settings: Config) -> dict[Dataset, dict]:
+    samples = sample_fields(settings.input)
+    return {
+        SAMPLES: samples,
+        embeddings_of(settings): {"model": "m", "samples": digest(samples)},
+        spotted_of(settings): {"engine": "e", "samples": digest(samples)},
+    }
 
 
 def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, dropped: int | None = None) -> None:
@@ -43,9 +54,12 @@ def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, drop
         "note": "kept",
     }
     columns = (*schema.SAMPLES, *schema.metadata_columns(settings.input.metadata))
+    footers = {dataset: {"fingerprint": digest(fields)} for dataset, fields in made_with(settings).items()}
     with run.part(SAMPLES, shard, columns) as part:
+        part.describe(footers[SAMPLES])
         part.write([row | dictionary | {"caption": f"a word{row['index']}"} for row in identity])
     with run.part(embeddings_of(settings), shard, schema.embeddings(4)) as part:
+        part.describe(footers[embeddings_of(settings)])
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).reshape(-1)), 4)
         table = pa.Table.from_pylist(identity, schema.arrow(schema.IDENTITY))
         table = table.append_column("clip_score", pa.array(np.full(rows, 0.25, np.float32)))
@@ -53,6 +67,7 @@ def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, drop
         part.write(table.append_column("image_embedding", flat).append_column("text_embedding", flat))
     square = [{"x": 0, "y": 0}, {"x": 5, "y": 0}, {"x": 5, "y": 5}, {"x": 0, "y": 5}]
     with run.part(spotted_of(settings), shard, schema.SPOTTED_TEXT) as part:
+        part.describe(footers[spotted_of(settings)])
         for row in identity:
             i = row["index"]
             words = [{"text": f"WORD{i}", "confidence": 0.9, "polygon": square}]
@@ -60,8 +75,8 @@ def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, drop
             failed = {"spot_status": "failed", "spot_message": "why", "spotted": None}
             if i != dropped:
                 part.write([row | (failed if i == 1 else found)])
-    run.claim(embeddings_of(settings), {"model": "m", "samples": digest(sample_fields(settings.input))})
-    run.claim(spotted_of(settings), {"engine": "e"})
+    for dataset, fields in made_with(settings).items():
+        claim(run, settings, dataset, fields)
 
 
 @pytest.fixture
@@ -72,6 +87,11 @@ def run(tmp_path) -> Run:
     return run
 
 
+def fit(run: Run, settings: Config, shards: list[str]) -> str:
+    claim(run, settings, clusters_of(settings), cluster_fields(run, settings))
+    return fit_clusters(run, settings, shards, threads=1)
+
+
 def profile(run: Run, settings: Config, shard: str = "a") -> pa.Table:
     fields = profile_fields(run, settings)
     profile_shard(run, Shard(shard, "", 1, None), settings, load_clusters(run, settings), fields)
@@ -80,7 +100,7 @@ def profile(run: Run, settings: Config, shard: str = "a") -> pa.Table:
 
 def test_planted_clusters_are_found_and_assigned(run, tmp_path) -> None:
     settings = config(tmp_path)
-    said = fit_clusters(run, settings, ["a", "b"], threads=1)
+    said = fit(run, settings, ["a", "b"])
     assert said.startswith("3 clusters fitted to 120 of 120 embeddings, ")
     ids = profile(run, settings)["cluster_id"].to_pylist()
     assert ids == ids[:3] * 20
@@ -89,29 +109,29 @@ def test_planted_clusters_are_found_and_assigned(run, tmp_path) -> None:
 
 def test_the_order_of_the_shards_changes_nothing(run, tmp_path) -> None:
     settings = config(tmp_path)
-    fit_clusters(run, settings, ["a", "b"], threads=1)
+    fit(run, settings, ["a", "b"])
     first = run.fs.cat_file(run.path(clusters_of(settings), "model.safetensors"))
     facts = run.read_json(clusters_of(settings), CLUSTER_FACTS)
-    fit_clusters(run, settings, ["b", "a"], threads=1)
+    fit(run, settings, ["b", "a"])
     assert run.fs.cat_file(run.path(clusters_of(settings), "model.safetensors")) == first
     assert run.read_json(clusters_of(settings), CLUSTER_FACTS)["shards_digest"] == facts["shards_digest"]
 
 
 def test_too_few_embeddings_say_what_is_needed(run, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"100 clusters need 3,900 embeddings, 39 each, and there are 120"):
-        fit_clusters(run, config(tmp_path, cluster={"k": 100}), ["a", "b"], threads=1)
+        fit(run, config(tmp_path, cluster={"k": 100}), ["a", "b"])
 
 
 def test_too_little_memory_is_told_before_the_sample_is_read(run, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("pipeline.clusters.available_memory", lambda: 1_000)
     monkeypatch.setattr("pipeline.clusters.draw_sample", lambda *_: pytest.fail("it was read"))
     with pytest.raises(MemoryError, match=r"lower cluster\.sample_size"):
-        fit_clusters(run, config(tmp_path), ["a", "b"], threads=1)
+        fit(run, config(tmp_path), ["a", "b"])
 
 
 def test_rows_join_all_datasets_and_leave_the_embeddings_out(run, tmp_path) -> None:
     settings = config(tmp_path)
-    fit_clusters(run, settings, ["a", "b"], threads=1)
+    fit(run, settings, ["a", "b"])
     table = profile(run, settings)
     assert table.column_names == [*(column.name for column in schema.PROFILES), "note"]
     row = table.to_pylist()[2]
@@ -132,7 +152,7 @@ def test_rows_join_all_datasets_and_leave_the_embeddings_out(run, tmp_path) -> N
 @pytest.mark.parametrize("dropped", [0, 30, 59])
 def test_parts_of_different_samples_are_refused(run, tmp_path, dropped) -> None:
     settings = config(tmp_path)
-    fit_clusters(run, settings, ["a", "b"], threads=1)
+    fit(run, settings, ["a", "b"])
     write(run, settings, "a", 60, dropped=dropped)
     with pytest.raises(RunError, match="Shard a: its parts hold different samples"):
         profile(run, settings)
@@ -141,13 +161,45 @@ def test_parts_of_different_samples_are_refused(run, tmp_path, dropped) -> None:
 
 def test_profile_fields_follow_every_input(run, tmp_path) -> None:
     settings = config(tmp_path)
-    fit_clusters(run, settings, ["a", "b"], threads=1)
+    fit(run, settings, ["a", "b"])
     before = profile_fields(run, settings)
     assert profile_fields(run, config(tmp_path, resources={"attempts": 1})) == before
     changed = profile_fields(run, config(tmp_path, overlap={"threshold": 0.8}))
     assert digest(changed) != digest(before)
-    fit_clusters(run, settings, ["a"], threads=1)
+    fit(run, settings, ["a"])
     assert profile_fields(run, settings)["clusters"] != before["clusters"]
+
+
+def test_inputs_made_by_another_configuration_are_refused(run, tmp_path) -> None:
+    """A profile must not say it came of a model that never made its embeddings."""
+    fit(run, config(tmp_path), ["a", "b"])
+    for sections, field in (
+        ({"clip": {"model": "ViT-L-14"}}, "embeddings/main was made with model = 'ViT-B-32-quickgelu'"),
+        ({"spotting": {"longest_side": 640}}, "spotted/main was made with longest_side = 960"),
+        ({"input": {"shards": "x", "metadata": {}}}, "samples was made with metadata.note = 'string'"),
+        ({"cluster": {"k": 2}}, "clusters/main was made with"),
+    ):
+        with pytest.raises(FingerprintError, match=re.escape(field)):
+            profile_fields(run, config(tmp_path, **sections))
+
+
+def test_a_part_made_under_other_settings_is_refused(run, tmp_path) -> None:
+    """Two drivers that began a dataset in the same moment leave parts of two kinds."""
+    settings = config(tmp_path)
+    fit(run, settings, ["a", "b"])
+    fields = profile_fields(run, settings)
+    with pytest.raises(RunError, match=r"spotted/main/a\.parquet was made under other settings"):
+        profile_shard(
+            run, Shard("a", "", 1, None), settings, load_clusters(run, settings), {**fields, "spotted": "other"}
+        )
+
+
+def test_no_usable_sample_is_told_with_what_to_look_at(tmp_path) -> None:
+    settings = config(tmp_path)
+    run = Run(settings.run)
+    write(run, settings, "a", 0)
+    with pytest.raises(RunError, match="has no usable sample in 1 shards; see `parrotscope status"):
+        fit(run, settings, ["a"])
 
 
 def test_what_is_missing_is_named(tmp_path) -> None:

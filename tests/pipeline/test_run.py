@@ -14,7 +14,6 @@ import pytest
 from pipeline import schema
 from pipeline.config import parse
 from pipeline.datasets import Dataset
-from pipeline.fingerprint import FingerprintError
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard
 
@@ -74,9 +73,9 @@ def test_sweep_removes_what_killed_writers_of_this_host_left(tmp_path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     stays = {
-        f".{platform.node()}-{dead.pid}-ab.tmp": False,
-        f".{platform.node()}-{os.getpid()}-ab.tmp": True,
-        f".elsewhere-{dead.pid}-ab.tmp": True,
+        f".{platform.node()}~{dead.pid}~ab.tmp": False,
+        f".{platform.node()}~{os.getpid()}~ab.tmp": True,
+        f".{platform.node()}-2~{dead.pid}~ab.tmp": True,
         "a.parquet": True,
     }
     for name in stays:
@@ -136,26 +135,30 @@ def test_embeddings_are_split_by_bytes_and_have_no_dictionary(tmp_path) -> None:
     assert not any("DICTIONARY" in e for e in encodings["image_embedding.list.element"])
 
 
-def test_claim_keeps_the_first_settings_and_names_what_differs(run) -> None:
-    first = run.claim(DATASET, {"threshold": 0.75, "weights": {"digest": "abc"}, "size": (1, 2)})
-    assert run.claim(DATASET, {"size": [1, 2], "weights": {"digest": "abc"}, "threshold": 0.75}) == first
-    with pytest.raises(FingerprintError, match=r"weights.digest = 'abc', now it is 'xyz'"):
-        run.claim(DATASET, {"threshold": 0.75, "weights": {"digest": "xyz"}, "size": [1, 2]})
-    assert run.claim(Dataset("numbers", "other"), {"threshold": 0.8}) != first
-
-
-def test_config_comes_back_as_it_was(run) -> None:
+def test_run_yaml_follows_the_sections_that_jobs_went_by(run) -> None:
     config = parse({"run": "r", "input": {"shards": ["ä/*.tar"]}, "cluster": {"k": 7}})
     with pytest.raises(RunError, match="is no run"):
         run.config()
-    run.write_config(config)
+    run.write_config(config, ("input",))
     assert run.config() == config
+    other = parse({"run": "r", "input": {"shards": "b"}, "cluster": {"k": 9}, "overlap": {"threshold": 0.9}})
+    run.write_config(other, ("overlap",))
+    assert run.config() == parse(
+        {"run": "r", "input": {"shards": ["ä/*.tar"]}, "cluster": {"k": 7}, "overlap": {"threshold": 0.9}}
+    )
+
+
+@pytest.mark.parametrize("text", [b"", b"- a", b"run: [", b"run: r\nunknown: 1"])
+def test_a_damaged_run_yaml_is_named(run, text) -> None:
+    run.write_bytes(text, "run.yaml")
+    with pytest.raises(RunError, match=r"run\.yaml is damaged"):
+        run.config()
 
 
 def test_a_shard_never_comes_in_twice_under_two_ids(run) -> None:
-    run.add_shards([Shard("00000", "s3://x/a/00000.tar", 10, "e1")])
+    run.write_shards([Shard("00000", "s3://x/a/00000.tar", 10, "e1")])
     with pytest.raises(RunError, match=r"is shard 00000 of the run and would now be a--00000.*set input\.root"):
-        run.add_shards([Shard("a--00000", "s3://x/a/00000.tar", 10, "e1")])
+        run.merged_shards([Shard("a--00000", "s3://x/a/00000.tar", 10, "e1")])
 
 
 def test_a_pickled_run_does_not_depend_on_the_working_directory(tmp_path, monkeypatch) -> None:
@@ -165,12 +168,39 @@ def test_a_pickled_run_does_not_depend_on_the_working_directory(tmp_path, monkey
     assert pickle.loads(travelled).root == str(tmp_path / "runs/x")  # noqa: S301
 
 
-def test_shards_are_added_and_a_changed_one_is_named(run) -> None:
+def test_shards_are_merged_and_a_changed_one_is_named(run) -> None:
     a, b = Shard("a", "s3://x/a.tar", 10, "e1"), Shard("b", "s3://x/b.tar", 20, "e2")
-    assert run.add_shards([b]) == [b]
-    assert run.add_shards([a]) == [a, b]
+    assert run.merged_shards([b]) == [b]
+    assert run.shards() == []
+    run.write_shards([b])
+    run.write_shards(run.merged_shards([a]))
     assert run.shards() == [a, b]
     with pytest.raises(RunError, match="Shard a changed at its source"):
-        run.add_shards([Shard("a", "s3://x/a.tar", 11, "e1"), b])
+        run.merged_shards([Shard("a", "s3://x/a.tar", 11, "e1"), b])
     with pytest.raises(RunError, match="Shard b changed at its source"):
-        run.add_shards([a, Shard("b", "s3://x/b.tar", 20, "e3")])
+        run.merged_shards([a, Shard("b", "s3://x/b.tar", 20, "e3")])
+
+
+def test_a_shard_that_moved_is_read_where_it_is_listed(run) -> None:
+    run.write_shards([Shard("a", "s3://old/a.tar", 10, "e1")])
+    moved = Shard("a", "gs://new/a.tar", 10, "e1")
+    assert run.merged_shards([moved]) == [moved]
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_bits_flipped_in_a_page_are_damage_and_no_storage_error(tmp_path, at) -> None:
+    run = Run(str(tmp_path))
+    with run.part(DATASET, "a", NUMBERS) as part:
+        part.write([{"index": i, "text": f"{i * 7919 % 10007}"} for i in range(5000)])
+    file = tmp_path / "numbers/main/a.parquet"
+    data = bytearray(file.read_bytes())
+    for place in range(int(len(data) * at), int(len(data) * at) + 40):
+        data[place] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=r"a\.parquet is damaged"):
+        run.read_part(DATASET, "a")
+
+
+def test_a_missing_part_stays_a_storage_error(run) -> None:
+    with pytest.raises(FileNotFoundError):
+        run.footer(DATASET, "a")
