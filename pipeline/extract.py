@@ -94,7 +94,7 @@ class Extractor:
         """
         stages, counts, reasons = Stages(), ReadCounts(), Counter[str]()
         kept: list[int] = []
-        with ExitStack() as open_parts, fsspec.open(shard.url, "rb", **_streaming(shard.url)) as stream:
+        with ExitStack() as open_parts, _open(shard.url) as stream:
             # Parts are committed in the reverse order of their opening.
             parts = {
                 dataset: open_parts.enter_context(run.part(dataset, shard.id, self._columns[dataset]))
@@ -198,11 +198,11 @@ def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[
         yield samples, rejects
 
 
-def _streaming(url: str) -> dict[str, Any]:
-    """Open options for one forward pass: on remote storage, large blocks, of which only the last is kept."""
-    if fsspec.core.url_to_fs(url)[0].protocol[0] == "file":
-        return {}
-    return {"block_size": READ_BLOCK_BYTES, "cache_type": "readahead"}
+def _open(url: str) -> Any:
+    """Open a shard for one forward pass: on remote storage by large blocks, of which only the last is kept."""
+    fs, path = fsspec.core.url_to_fs(url)
+    options = {} if "file" in fs.protocol else {"block_size": READ_BLOCK_BYTES, "cache_type": "readahead"}
+    return fs.open(path, "rb", **options)
 
 
 def _check_same_samples(run: Run, shard: Shard, kept: list[int]) -> None:

@@ -1,0 +1,136 @@
+"""Shards and runs on a real S3 server on the loopback address: the rows are those of a local run."""
+
+import io
+import signal
+import tarfile
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline.datasets import REJECTS, SAMPLES, Dataset
+from pipeline.run import Run
+from pipeline.shards import list_shards
+from tests.e2e.command import BLANK, parrotscope, start, write_config
+from tests.e2e.cutting_proxy import CuttingProxy
+from tests.e2e.test_resume import wait_until
+from tests.pipeline.shard_factory import encode, samples, tar
+
+DATASETS = (SAMPLES, REJECTS, *(Dataset(kind, "main") for kind in ("embeddings", "spotted", "profiles")))
+CLUSTER = {"k": 2, "pca_dim": 8, "min_points_per_centroid": 5}
+
+
+def noisy(number: int) -> list[tuple[str, bytes]]:
+    """Samples of pictures that do not compress: shards large enough to be cut in the middle."""
+    from PIL import Image
+
+    pixels = [Image.effect_noise((96, 96), 80 + i).convert("RGB") for i in range(20)]
+    members = []
+    for i, picture in enumerate(pixels):
+        key = f"{number:05d}{i:04d}"
+        members += [(f"{key}.jpg", encode(picture)), (f"{key}.txt", f"noise {i}".encode())]
+    return members
+
+
+@pytest.fixture(scope="module")
+def shards() -> dict[str, bytes]:
+    return {"a/00000.tar": tar(noisy(0)), "a/00001.tar": tar(noisy(1)), "b/00000.tar": tar(samples(12))}
+
+
+@pytest.fixture(scope="module")
+def server(shards):
+    """A moto server, and the environment by which s3fs finds it: no credential is in a config."""
+    with pytest.MonkeyPatch.context() as patch:
+        running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        running.start()
+        host, port = running.get_host_and_port()
+        patch.setenv("AWS_ACCESS_KEY_ID", "the-test-id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "the-test-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        fs.mkdir("bucket")
+        for name, data in shards.items():
+            fs.pipe_file(f"bucket/shards/{name}", data)
+        yield running
+        running.stop()
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def local(shards, tmp_path_factory) -> Run:
+    """The same shards profiled on the local disk."""
+    folder = tmp_path_factory.mktemp("local")
+    for name, data in shards.items():
+        path = folder / "shards" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    config = write_config(folder, f"{folder}/shards/**/*.tar", BLANK, cluster=CLUSTER)
+    parrotscope("profile", str(config), folder=folder)
+    return Run(str(folder / "run"))
+
+
+def on_s3(folder: Path) -> tuple[str, Run]:
+    """A config of a new run on S3, and the run."""
+    url = f"s3://bucket/runs/{uuid.uuid4().hex}"
+    file = write_config(folder, "s3://bucket/shards/**/*.tar", BLANK, cluster=CLUSTER)
+    file.write_text(file.read_text().replace(str(folder / "run"), url))
+    return str(file), Run(url)
+
+
+def assert_same_rows(run: Run, local: Run) -> None:
+    for dataset in DATASETS:
+        assert run.done(dataset) == local.done(dataset)
+        for shard in local.done(dataset):
+            assert run.read_part(dataset, shard).equals(local.read_part(dataset, shard)), (dataset, shard)
+
+
+def test_ids_do_not_depend_on_the_bucket(server, local) -> None:
+    listed = list_shards(["s3://bucket/shards/**/*.tar"])
+    assert [shard.id for shard in listed] == [shard.id for shard in local.shards()]
+    assert all(shard.etag for shard in listed)
+
+
+def test_a_run_on_s3_has_the_rows_of_a_local_one(server, local, tmp_path) -> None:
+    config, run = on_s3(tmp_path)
+    output = parrotscope("profile", config, folder=tmp_path)
+    assert_same_rows(run, local)
+    assert run.config().run == run.url
+    kept = output + run.fs.cat_file(run.path("run.yaml")).decode() + parrotscope("status", run.url, folder=tmp_path)
+    assert "the-test-secret" not in kept
+    assert "extract: 3 shards, 0 to do" in parrotscope("profile", config, folder=tmp_path)
+
+
+def test_images_are_read_by_range(server, local) -> None:
+    fs = fsspec.filesystem("s3")
+    for row in local.read_part(SAMPLES, "a--00001").to_pylist():
+        start_, end = row["image_offset"], row["image_offset"] + row["image_size"]
+        image = fs.cat_file("bucket/shards/a/00001.tar", start=start_, end=end)
+        with tarfile.open(fileobj=io.BytesIO(fs.cat_file("bucket/shards/a/00001.tar"))) as whole:
+            assert image == whole.extractfile(f"{row['key']}.jpg").read()
+
+
+def test_a_killed_driver_leaves_no_half_object_and_its_run_resumes(server, local, tmp_path) -> None:
+    config, run = on_s3(tmp_path)
+    process = start("profile", config, folder=tmp_path)
+    assert wait_until(lambda: len(run.done(SAMPLES)) > 0, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    parrotscope("profile", config, folder=tmp_path)
+    assert_same_rows(run, local)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_connections_cut_at_random_offsets_lose_nothing(server, local, tmp_path, monkeypatch, seed) -> None:
+    _, port = server.get_host_and_port()
+    proxy = CuttingProxy(port, cuts=12, seed=seed)
+    config, run = on_s3(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        parrotscope("extract", config, folder=tmp_path)
+    proxy.close()
+    assert proxy.cut >= 3
+    parrotscope("profile", config, folder=tmp_path)
+    assert_same_rows(run, local)
