@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from jobs.cluster import run_cluster
+from jobs.console import say
 from jobs.extract import run_extract
 from jobs.job import JobError
 from jobs.profile import run_profile
@@ -25,6 +26,6 @@ def run_chain(config: Config, console: Console, partial: bool = False) -> None:
     except JobError as error:
         if not partial:
             raise
-        console.print(str(error), markup=False)
+        say(console, str(error))
     run_cluster(config, console, partial)
     run_profile(config, console)

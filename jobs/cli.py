@@ -1,7 +1,6 @@
 """The command line: `parrotscope COMMAND`. It holds no science and loads heavy modules only where needed."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,12 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+import yaml
 from rich.table import Table
 
+from jobs.console import make_console, say
+from jobs.session import Terminated, session
 from pipeline import schema
-from pipeline.config import DEFAULT_METADATA, Config, load
+from pipeline.config import DEFAULT_METADATA, Config, ConfigError, load
 
 app = typer.Typer(
     help="What is really in my image–text data? A profiler for webdataset shards.",
@@ -22,8 +22,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# A pipe has no width of its own; tables want more than the customary 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=True, highlight=False)
+console = make_console()
+
+EXPECTED = (ValueError, RuntimeError, OSError, MemoryError, ImportError, yaml.YAMLError)
+"""Errors that tell a user something; others are mistakes of this program, and their traceback is wanted."""
+
+EXPECTED_FROM = {"ray", "duckdb", "_duckdb", "aiohttp", "botocore", "google", "azure"}
+"""Libraries of whose own errors the same is true. By name: light commands import none of them."""
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
 RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run")]
@@ -113,13 +118,14 @@ def print_schema() -> None:
         "spotted": schema.SPOTTED_TEXT,
         "profiles": (*schema.PROFILES, *schema.metadata_columns(DEFAULT_METADATA)),
     }
-    for title, columns in datasets.items():
-        table = Table("column", "type", "unit", "null", "meaning", title=title, title_justify="left")
-        for column in columns:
-            null = "may be" if column.nullable else ""
-            table.add_row(column.name, escape(str(column.type)), escape(column.unit), null, escape(column.meaning))
-        console.print(table)
-    console.print("reject reasons: " + ", ".join(schema.RejectReason), markup=False)
+    with _told():
+        for title, columns in datasets.items():
+            table = Table("column", "type", "unit", "null", "meaning", title=title, title_justify="left")
+            for column in columns:
+                null = "may be" if column.nullable else ""
+                table.add_row(column.name, str(column.type), column.unit, null, column.meaning)
+            console.print(table)
+        say(console, "reject reasons: " + ", ".join(schema.RejectReason))
 
 
 @app.command()
@@ -129,7 +135,7 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where to draw them")] = Pa
 
     with _told():
         draw_demo(folder)
-    console.print(f"demo shards and their truth: {folder}", markup=False)
+        say(console, f"demo shards and their truth: {folder}")
 
 
 @app.command()
@@ -144,7 +150,7 @@ def quickstart() -> None:
 
         run_chain(settings, console)
         _print_table1(settings, TRUTH)
-    say_next(settings, console)
+        say_next(settings, console)
 
 
 @contextmanager
@@ -152,15 +158,19 @@ def _told() -> Iterator[None]:
     """Turn an expected error into one sentence and exit status 1; PARROTSCOPE_TRACEBACK=1 shows the whole."""
     try:
         yield
-    except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        if os.environ.get("PARROTSCOPE_TRACEBACK"):
+    except KeyboardInterrupt as stop:
+        say(make_console(stderr=True), "parrotscope: stopped; the same command resumes.")
+        # As shells number the signals.
+        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
+    except Exception as error:
+        if os.environ.get("PARROTSCOPE_TRACEBACK", "0") not in ("", "0") or not _is_expected(error):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"parrotscope: {message}", markup=False)
+        say(make_console(stderr=True), f"parrotscope: {str(error).strip() or type(error).__name__}")
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        Console(stderr=True).print("parrotscope: stopped; the same command resumes.", markup=False)
-        raise typer.Exit(130) from None
+
+
+def _is_expected(error: Exception) -> bool:
+    return isinstance(error, EXPECTED) or type(error).__module__.partition(".")[0] in EXPECTED_FROM
 
 
 @contextmanager
@@ -168,8 +178,8 @@ def _job(config: str, overrides: list[str] | None) -> Iterator[Config]:
     """The configuration, inside a Ray session."""
     with _told():
         settings = load(config, overrides or ())
-        from jobs.session import session
-
+        if "memory" in settings.run.partition("://")[0].split("::"):
+            raise ConfigError(f"run: {settings.run} is within one process, and jobs have many: name a folder or a URL.")
         with session(settings.resources):
             yield settings
 

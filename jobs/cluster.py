@@ -4,6 +4,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
+from jobs.console import say
 from jobs.job import JobError
 from pipeline.claims import claim, resolved
 from pipeline.clusters import cluster_fields, fit_clusters
@@ -42,13 +43,13 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
     claim(run, config, clusters, cluster_fields(run, config), anew=True)
     run.sweep(clusters)
     if run.read_json(clusters, CLUSTER_FACTS):
-        console.print(f"cluster: {clusters} is fitted", markup=False)
+        say(console, f"cluster: {clusters} is fitted")
         return
     # Fitting wants every core of the largest node.
     cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     fit = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_fit)
     try:
-        console.print(f"cluster: {ray.get(fit.remote(run, config, sorted(done), cpus))}", markup=False)
+        say(console, f"cluster: {ray.get(fit.remote(run, config, sorted(done), cpus))}")
     except RayTaskError as error:
         raise error.cause from None
     except RayError as error:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from jobs.console import say
 from jobs.job import Job, Ready, run_job
 from jobs.pool import Task
 from pipeline.claims import resolved
@@ -79,9 +80,9 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
-    console.print(f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}", markup=False)
+    say(console, f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}")
     if unlisted := len(shards) - len(listed):
-        console.print(f"extract: {unlisted} shards of the run are not in input.shards; they stay in it", markup=False)
+        say(console, f"extract: {unlisted} shards of the run are not in input.shards; they stay in it")
     sections = ("input", *(SECTIONS[part] for part in parts))
     job = Job("extract", run, config, sections, shards, tuple(wanted), ExtractActor, (tuple(parts),))
     run_job(job, tasks, console)

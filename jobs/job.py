@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.console import say
 from jobs.pool import Pool, Task
 from jobs.progress import Reporter
 from pipeline.claims import changed_software, claim, resolved, same_settings
@@ -76,10 +77,10 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
             run.write_config(resolved(run, config), job.sections)
             for dataset in ready.fields:
                 for change in changed_software(run, dataset):
-                    _say(console, job, f"warning: {dataset} was begun with other software: {change}")
+                    say(console, f"{job.title}: warning: {dataset} was begun with other software: {change}")
         if ready.about not in said:
             said.add(ready.about)
-            _say(console, job, ready.about)
+            say(console, f"{job.title}: {ready.about}")
 
     if not tasks and all(same_settings(run, config, dataset) for dataset in job.datasets):
         return
@@ -102,7 +103,3 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
                 f"{job.title}: the workers wrote {len(unseen)} parts of {dataset} that are not in {run.url} as this "
                 "process sees it: put the run on storage that all nodes reach."
             )
-
-
-def _say(console: Console, job: Job, line: str) -> None:
-    console.print(f"{job.title}: {line}", markup=False)

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.console import say
 from jobs.job import Job, JobError, Ready, run_job
 from jobs.pool import Task
 from pipeline.claims import claim, resolved
@@ -52,7 +53,7 @@ def run_profile(config: Config, console: Console) -> None:
     extracted = set.intersection(*(run.done(dataset) for dataset in inputs))
     done = run.done(profiles_of(config))
     tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
-    console.print(f"profile: {len(shards)} shards, {len(tasks)} to do", markup=False)
+    say(console, f"profile: {len(shards)} shards, {len(tasks)} to do")
     sections = ("cluster", "overlap", "profile")
     run_job(Job("profile", run, config, sections, shards, (profiles_of(config),), ProfileActor), tasks, console)
     if pending := [shard.id for shard in shards if shard.id not in extracted]:

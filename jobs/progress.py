@@ -6,8 +6,8 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from jobs.console import say
 from jobs.pool import TICK_SECONDS, Heartbeat, Task
 from pipeline.run import Run
 from pipeline.shards import Shard
@@ -106,7 +106,7 @@ class Reporter:
         return f"{self._elapsed() * (sum(self._sizes.values()) - position) / position:,.0f} s"
 
     def _say(self, line: str) -> None:
-        self._console.print(Text(f"{self._title}: {line}"))
+        say(self._console, f"{self._title}: {line}")
 
 
 def _brief(error: str) -> str:

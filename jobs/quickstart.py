@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.console import printable, say
 from pipeline.config import Config
 from pipeline.demo.shards import draw_demo
 
@@ -38,9 +39,10 @@ def prepare_demo(console: Console) -> None:
     """Draw the demo shards where they are not."""
     if not TRUTH.exists():
         draw_demo(DEMO)
-    console.print(f"demo shards, and the truth about them: {DEMO}/", markup=False)
+    say(console, f"demo shards, and the truth about them: {DEMO}/")
 
 
 def say_next(config: Config, console: Console) -> None:
     """Say where the profile lies and what to try with it."""
-    console.print(NEXT.format(run=config.run, bin=os.path.relpath(Path(sys.executable).parent)), markup=False)
+    folder = os.path.relpath(Path(sys.executable).parent)
+    console.print(NEXT.format(run=printable(config.run), bin=printable(folder)), markup=False)

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from pipeline.config import ResourcesConfig
 
@@ -14,6 +17,11 @@ OBJECT_STORE_BYTES = 256 << 20
 """Only summaries travel through Ray, so the local object store is small."""
 
 CONNECT_SECONDS = 5.0
+
+ENVIRONMENT = {
+    # Ray tells a driver of every worker that died, and no option stops it; this leaves out the colours at least.
+    "RAY_COLOR_PREFIX": "0",
+}
 
 LOCAL_ENVIRONMENT = {
     # Ray's switch for single-machine use: every one of its servers then listens on the loopback address only.
@@ -33,36 +41,84 @@ class SessionError(RuntimeError):
     """Ray cannot be used as asked; the message says why."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a scheduler ends the job, which stops as on Ctrl-C."""
+
+
 @contextmanager
 def session(resources: ResourcesConfig) -> Iterator[None]:
     """Connect to `resources.address`, or start a local Ray for the time of the block.
 
     Raises:
         SessionError: the cluster is out of reach, or Ray was imported before it could be kept to loopback.
+        Terminated: SIGTERM came within the block, which runs in the main thread.
     """
     local = resources.address is None
+    os.environ.update(ENVIRONMENT)
     if local:
         os.environ.update(LOCAL_ENVIRONMENT)
     else:
         _check_in_reach(str(resources.address))
     import ray  # after the environment: Ray reads it when it is imported
 
+    with _same_sigterm_after():
+        try:
+            ray.init(
+                address="local" if local else resources.address,
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(_local_options() if local else {}),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SessionError(f"Ray at {resources.address or 'this machine'}: {error}") from error
+        # Ray's own handler, set by init, exits without a word.
+        with _interrupted_by_sigterm():
+            try:
+                if local and ray.util.get_node_ip_address() != LOOPBACK:
+                    raise SessionError("Ray was imported before jobs.session and would listen on the network.")
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _same_sigterm_after() -> Iterator[None]:
+    """Put the handler of SIGTERM back."""
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address="local" if local else resources.address,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **(_local_options() if local else {}),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SessionError(f"Ray at {resources.address or 'this machine'}: {error}") from error
-    try:
-        if local and ray.util.get_node_ip_address() != LOOPBACK:
-            raise SessionError("Ray was imported before jobs.session and would listen on the network.")
         yield
     finally:
-        ray.shutdown()
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, by `Terminated`."""
+    came = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        # A second one must not interrupt what the first one started.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        # Here, for Ray's waits put a KeyboardInterrupt of their own in the place of whatever a handler raises.
+        if came:
+            raise Terminated from None
+        raise
+
+
+def _in_main_thread() -> bool:
+    """Where alone Python sets signal handlers."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _check_in_reach(address: str) -> None:

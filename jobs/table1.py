@@ -1,13 +1,17 @@
 """Table 1 on the console: the run, the truth where it is known, and the published LAION-2B column."""
 
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from jobs.console import printable, say
 from pipeline.datasets import Dataset
 from pipeline.run import Run
+from pipeline.section import NAME_PATTERN
 from pipeline.tables.published import LAION_2B, SOURCE
 from pipeline.tables.table1 import check_identities, rows, table1
 
@@ -22,20 +26,28 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         console: where to print.
 
     Raises:
+        ValueError: no dataset can have that name.
         RunError: there are no profiles of that name.
         IdentityError: the table contradicts itself.
     """
-    found = table1(Run(url).dataset(Dataset("profiles", name)))
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
+    run, profiles = Run(url), Dataset("profiles", name)
+    found = table1(run.dataset(profiles))
     identities = check_identities(found)
+    done, known = len(run.done(profiles)), len(run.shards())
     columns = {"this run": rows(found)}
     if truth:
         columns["truth"] = rows(table1(pq.read_table(truth)))
     columns[f"{LAION_2B.name} (published)"] = rows(LAION_2B)
-    shown = Table(title=f"Table 1 of {url}, profiles {name}", title_justify="left")
+    title = Text(printable(f"Table 1 of {url}, profiles {name} of {done:,} of {known:,} shards"))
+    shown = Table(title=title, title_justify="left")
     shown.add_column("")
     for heading in columns:
         shown.add_column(heading, justify="right")
     for cells in zip(*columns.values(), strict=True):
         shown.add_row(cells[0][0], *(value for _, value in cells))
     console.print(shown)
-    console.print(f"{len(identities)} identities hold. Published values: {SOURCE}.", markup=False)
+    say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
+    if done < known:
+        say(console, f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet.")

@@ -32,7 +32,10 @@ def claim(run: Run, config: Config, dataset: Dataset, fields: Fields, anew: bool
     fields = json.loads(json.dumps(fields))
     stored = claimed(run, dataset)
     if stored is None or (anew and stored != fields and run.is_empty(dataset)):
-        record = {"fields": fields, "settings": settings_of(config, dataset), "software": software()}
+        settings = settings_of(config, dataset)
+        if "precision" in settings:
+            settings["precision"] = fields.get("precision")  # as the worker resolved it
+        record = {"fields": fields, "settings": settings, "software": software()}
         run.write_json(record, dataset, RECORD)
         # Another driver may have begun the same dataset in the same moment.
         stored = claimed(run, dataset) or fields

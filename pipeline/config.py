@@ -4,15 +4,17 @@ An unknown key is refused with the nearest valid name; every mistake becomes one
 """
 
 import difflib
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
-from pipeline.section import DatasetName, Section
+from pipeline.section import DatasetName, Filled, Number, Section, Whole
 from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig
 
 PRESETS = Path(__file__).resolve().parent.parent / "configs"
@@ -51,13 +53,17 @@ DEFAULT_METADATA: Mapping[str, str] = {
 }
 
 
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A local file; `~` is the home folder."""
+
+
 class InputLimits(Section):
     """Bounds on what is read from a shard; beyond them a sample is rejected with its reason."""
 
-    max_image_bytes: int = Field(64 << 20, gt=0)
-    max_text_bytes: int = Field(4 << 20, gt=0)
-    max_pixels: int = Field(89_478_485, gt=0, description="Pillow's own bound")
-    max_side: int = Field(32_767, gt=0, le=32_767, description="polygons are int16")
+    max_image_bytes: Whole = Field(64 << 20, gt=0)
+    max_text_bytes: Whole = Field(4 << 20, gt=0)
+    max_pixels: Whole = Field(89_478_485, gt=0, description="Pillow's own bound")
+    max_side: Whole = Field(32_767, gt=0, le=32_767, description="polygons are int16")
 
 
 class InputConfig(Section):
@@ -65,14 +71,17 @@ class InputConfig(Section):
 
     shards: tuple[str, ...]
     root: str | None = Field(None, description="shard ids are paths below it; null: the common parent")
-    caption_key: str = "caption"
+    caption_key: Filled = "caption"
     metadata: Mapping[str, str] = Field(default_factory=lambda: dict(DEFAULT_METADATA))
     limits: InputLimits = InputLimits()
 
     @field_validator("shards", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+        values = (value,) if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not all(isinstance(pattern, str) for pattern in values):
+            raise ValueError("should be a pattern or a list of patterns")
+        return values
 
     @field_validator("shards")
     @classmethod
@@ -99,39 +108,41 @@ class ClipConfig(Section):
     """Which CLIP model embeds images and captions."""
 
     name: DatasetName = "main"
-    model: str = Field("ViT-B-32-quickgelu", description="open_clip model; `embedded`: the project's own")
-    pretrained: str | None = Field("openai", description="open_clip tag, or path of a checkpoint")
-    model_config_file: str | None = Field(None, description="open_clip model config (JSON) for `model`")
+    model: Filled = Field("ViT-B-32-quickgelu", description="open_clip model; `embedded`: the project's own")
+    pretrained: FilePath | None = Field("openai", description="open_clip tag, or path of a checkpoint")
+    model_config_file: FilePath | None = Field(None, description="open_clip model config (JSON) for `model`")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: int = Field(64, gt=0, le=4096)
+    batch_size: Whole = Field(64, gt=0, le=4096)
 
 
 class ClusterSettings(Section):
     """How image embeddings are clustered: PCA, then faiss k-means by L2."""
 
     name: DatasetName = "main"
-    k: int = Field(4000, gt=0)
-    pca_dim: int = Field(256, gt=0)
-    sample_size: int = Field(1_000_000, gt=0, description="embeddings the fit sees, chosen by hash of uid")
-    niter: int = Field(25, gt=0)
-    nredo: int = Field(1, gt=0)
-    seed: int = 42
-    min_points_per_centroid: int = Field(39, gt=0)
+    k: Whole = Field(4000, gt=0, le=10_000_000)
+    pca_dim: Whole = Field(256, gt=0, le=65_536)
+    sample_size: Whole = Field(
+        1_000_000, gt=0, le=10_000_000_000, description="embeddings the fit sees, chosen by hash of uid"
+    )
+    niter: Whole = Field(25, gt=0, le=100_000)
+    nredo: Whole = Field(1, gt=0, le=10_000)
+    seed: Whole = Field(42, ge=0, lt=1 << 32)
+    min_points_per_centroid: Whole = Field(39, gt=0, le=1_000_000_000)
 
 
 class OverlapSettings(Section):
     """How caption and spotted words are compared."""
 
-    threshold: float = Field(0.75, gt=0, le=1, description="similarity from which a fuzzy word counts")
-    floor: float = Field(0.5, gt=0, le=1, description="similarities below it are stored as 0")
-    min_fuzzy_length: int = Field(4, gt=0, description="shorter words count only exactly")
-    max_words: int = Field(2_000, gt=0, description="words compared fuzzily, of caption and of image")
+    threshold: Number = Field(0.75, gt=0, le=1, description="similarity from which a fuzzy word counts")
+    floor: Number = Field(0.5, gt=0, le=1, description="similarities below it are stored as 0")
+    min_fuzzy_length: Whole = Field(4, gt=0, description="shorter words count only exactly")
+    max_words: Whole = Field(2_000, gt=0, description="words compared fuzzily, of caption and of image")
 
     @model_validator(mode="after")
     def _floor_below(self) -> "OverlapSettings":
         if self.floor > self.threshold:
-            raise ValueError("overlap.floor must not exceed overlap.threshold")
+            raise ValueError("floor must not exceed threshold")
         return self
 
 
@@ -145,16 +156,22 @@ class ResourcesConfig(Section):
     """How the job is run. Nothing here changes a result, and nothing here enters a fingerprint."""
 
     address: str | None = Field(None, description="Ray address; null: a local Ray on the loopback address")
-    cpus_per_actor: int = Field(1, gt=0)
-    gpus_per_actor: float = Field(0, ge=0)
-    max_actors: int | None = Field(None, gt=0, description="null: as many as the cluster holds")
-    attempts: int = Field(3, gt=0, description="tries of a shard before it is set aside")
+    cpus_per_actor: Whole = Field(1, gt=0)
+    gpus_per_actor: Number = Field(0, ge=0)
+    max_actors: Whole | None = Field(None, gt=0, description="null: as many as the cluster holds")
+    attempts: Whole = Field(3, gt=0, description="tries of a shard before it is set aside")
+
+    @field_validator("address")
+    @classmethod
+    def _local(cls, value: str | None) -> str | None:
+        # Ray knows "local" too, but that Ray would listen on the network.
+        return None if value is not None and value.strip() in ("", "local") else value
 
 
 class Config(Section):
     """The whole configuration of a run."""
 
-    run: str = Field(min_length=1)
+    run: Filled
     input: InputConfig
     clip: ClipConfig = ClipConfig()
     spotting: SpotterConfig = RapidOCRConfig()
@@ -166,7 +183,7 @@ class Config(Section):
     @field_validator("spotting", mode="before")
     @classmethod
     def _default_engine(cls, value: object) -> object:
-        return {"engine": "rapidocr", **value} if isinstance(value, Mapping) else value
+        return {"engine": "rapidocr", **(value or {})} if isinstance(value, Mapping | None) else value
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -201,7 +218,7 @@ def _find(path: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -209,19 +226,40 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without tags that make objects; a key given twice, of which one would win in silence, is refused."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for (_, key), times in keys.items():
+            if times > 1:
+                raise ConfigError(f"{key!r} is given {times} times in the section at line {node.start_mark.line + 1}.")
+        return node
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
 def _override(values: dict[str, Any], override: str) -> None:
     path, sign, text = override.partition("=")
-    *sections, key = (part.strip() for part in path.split("."))
-    if not sign or not key:
+    *sections, key = parts = [part.strip() for part in path.split(".")]
+    if not sign or not all(parts):
         raise ConfigError(f"--set {override!r}: expected section.key=value.")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is no section.")
     try:
-        values[key] = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"--set {override!r}: {' '.join(str(error).split())}") from None
+        values[key] = _parse_yaml(text)
+    except yaml.YAMLError:
+        # `*.tar`, `@list` or `{a,b}.tar`: plain text that YAML would want quoted.
+        values[key] = text
+    except RecursionError:
+        raise ConfigError(f"--set {path}: the value is nested too deep.") from None
 
 
 def _sentence(error: ValidationError) -> str:
@@ -230,9 +268,11 @@ def _sentence(error: ValidationError) -> str:
     names, path = _names_beside(first["loc"])
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], names, 1, 0.4)
+        near = difflib.get_close_matches(path[-1].casefold(), names, 1, 0.4)
         return f"{key}: no such key; did you mean {near[0]!r}?" if near else f"{key}: no such key."
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    if first["type"] == "string_type" and not isinstance(first["input"], Mapping | Sequence | None):
+        message += f"; quote it: '{first['input']}'"
     return f"{key}: {message}" if key else message
 
 

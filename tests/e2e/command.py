@@ -35,7 +35,7 @@ def write_config(folder: Path, shards: str, spotting: dict, run: str = "run", **
     values = {
         "run": str(folder / run),
         "input": {"shards": shards},
-        "clip": {"model": "embedded", "precision": "fp32"},
+        "clip": {"model": "embedded"},
         "spotting": spotting,
         "cluster": {"k": 4, "pca_dim": 16, "sample_size": 1000},
         **sections,

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import schema
+from pipeline.clip_model import resolve_precision
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.tables.table1 import check_identities, table1
 from tests.e2e.command import parrotscope
@@ -139,7 +140,7 @@ def test_duckdb_reads_the_profiles(chain) -> None:
 
 def test_output_names_device_shards_and_table(chain) -> None:
     assert "extract: 4 shards, 4 to do, the first is " in chain.output
-    assert "CLIP embedded on cpu in fp32" in chain.output
+    assert f"CLIP embedded on cpu in {resolve_precision('auto', 'cpu')}" in chain.output
     assert "LAION-2B" in chain.output
 
 

@@ -1,5 +1,7 @@
 """The quickstart with its real parts: embedded CLIP, RapidOCR, real clusters, from an empty folder."""
 
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -9,8 +11,12 @@ from tests.e2e.command import parrotscope
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quickstart")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("quickstart")
+
+
+@pytest.fixture(scope="module")
+def quickstart(folder):
     output = parrotscope("quickstart", folder=folder)
     rows = Run(str(folder / "runs/quickstart")).dataset(Dataset("profiles", "main")).to_table().to_pylist()
     truth = pq.read_table(folder / "demo/truth.parquet").to_pylist()
@@ -29,6 +35,13 @@ def test_it_prints_the_run_beside_truth_and_paper_and_says_what_is_next(quicksta
         "parrotscope status",
     ):
         assert text in output
+
+
+def test_again_it_finds_everything_done(quickstart, folder) -> None:
+    again = parrotscope("quickstart", folder=folder)
+    assert "extract: 4 shards, 0 to do" in again
+    assert "cluster: clusters/main is fitted" in again
+    assert "profile: 4 shards, 0 to do" in again
 
 
 def test_the_spotter_reads_the_demo(quickstart) -> None:

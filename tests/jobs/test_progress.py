@@ -36,13 +36,14 @@ def test_lines_count_finished_and_running_shards(tmp_path, monkeypatch) -> None:
 
 def test_errors_are_kept_and_gone_when_the_shard_succeeds(tmp_path) -> None:
     report, out, run = reporter(tmp_path)
-    task = Task("a", (), errors=["OSError: [bold]first\\nlast line"])
+    task = Task("a", (), errors=["OSError: :smile: [bold]\x1b[2J https://u:p@h/?sig"])
     with report:
         report.retried(task)
         assert run.failed() == {"a"}
         task.errors.append("OSError: again")
         report.failed(task)
         assert run.read_json("errors", "a.json")["errors"] == task.errors
+    assert "shard a: OSError: :smile: [bold]\\x1b[2J https://h/?…; to be tried again" in out.getvalue()
     assert "set aside after 2 tries: OSError: again" in out.getvalue()
     # A later job succeeds at its first try.
     later, _, _ = reporter(tmp_path)

@@ -32,6 +32,24 @@ def run_python(code: str) -> str:
     return result.stdout
 
 
+def test_sigterm_ends_the_block_like_ctrl_c_and_the_handler_comes_back() -> None:
+    said = run_python(
+        "import os, signal, threading, time\n"
+        "from jobs.session import Terminated, session\n"
+        "from pipeline.config import ResourcesConfig\n"
+        "def mine(*_): pass\n"
+        "signal.signal(signal.SIGTERM, mine)\n"
+        "try:\n"
+        "    with session(ResourcesConfig()):\n"
+        "        import ray\n"
+        "        waiting = ray.remote(lambda: time.sleep(60)).remote()\n"
+        "        threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "        ray.get(waiting)\n"
+        "except Terminated: print('stopped', signal.getsignal(signal.SIGTERM) is mine)"
+    )
+    assert said.strip() == "stopped True"
+
+
 def test_a_cluster_out_of_reach_is_one_clear_error() -> None:
     said = run_python(
         "from jobs.session import SessionError, session\n"

@@ -89,6 +89,16 @@ def test_auto_becomes_what_the_run_resolved_it_to(run) -> None:
     assert resolved(run, config()).spotting.precision == "auto"
 
 
+def test_a_run_begun_with_auto_is_continued_as_it_was_resolved(run) -> None:
+    """Claimed by the config as given, used by the config as resolved: the two must not refuse each other."""
+    dataset = embeddings_of(config())
+    claim(run, config(), dataset, {"precision": "bf16"})
+    assert same_settings(run, resolved(run, config()), dataset)
+    assert input_digest(run, resolved(run, config()), dataset)
+    with pytest.raises(FingerprintError, match="precision = 'bf16', now it is 'fp32'"):
+        input_digest(run, resolved(run, config(clip={"precision": "fp32"})), dataset)
+
+
 def test_changed_software_is_named(run, monkeypatch) -> None:
     dataset = embeddings_of(config())
     claim(run, config(), dataset, {})
