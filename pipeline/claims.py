@@ -33,8 +33,8 @@ def claim(run: Run, config: Config, dataset: Dataset, fields: Fields, anew: bool
     stored = claimed(run, dataset)
     if stored is None or (anew and stored != fields and run.is_empty(dataset)):
         settings = settings_of(config, dataset)
-        if "precision" in settings:
-            settings["precision"] = fields.get("precision")  # as the worker resolved it
+        if "precision" in settings:  # as the worker resolved it, where it says so
+            settings["precision"] = fields.get("precision", settings["precision"])
         record = {"fields": fields, "settings": settings, "software": software()}
         run.write_json(record, dataset, RECORD)
         # Another driver may have begun the same dataset in the same moment.
