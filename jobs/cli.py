@@ -14,7 +14,8 @@ from rich.table import Table
 from jobs.console import make_console, say
 from jobs.session import Terminated, session
 from pipeline import schema
-from pipeline.config import DEFAULT_METADATA, Config, ConfigError, load
+from pipeline.config import DEFAULT_METADATA, Config
+from pipeline.config_file import ConfigError, load
 
 app = typer.Typer(
     help="What is really in my image–text data? A profiler for webdataset shards.",

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline import schema
-from pipeline.config import Config, ConfigError, parse
+from pipeline.config import Config
+from pipeline.config_file import ConfigError, parse
 from pipeline.datasets import CLUSTER_FACTS, Dataset
 from pipeline.fingerprint import software
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter

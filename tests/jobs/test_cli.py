@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from jobs.session import Terminated
 from pipeline import schema
-from pipeline.config import parse
+from pipeline.config_file import parse
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.run import Run
 from pipeline.shards import Shard

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline import schema
 from pipeline.claims import changed_software, claim, claimed, input_digest, resolved, same_settings
-from pipeline.config import Config, parse
+from pipeline.config import Config
+from pipeline.config_file import parse
 from pipeline.datasets import Dataset, clusters_of, embeddings_of
 from pipeline.fingerprint import FingerprintError
 from pipeline.run import Run, RunError

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import schema
 from pipeline.clip import ClipBatch
-from pipeline.config import Config, parse
+from pipeline.config import Config
+from pipeline.config_file import parse
 from pipeline.datasets import REJECTS, SAMPLES, embeddings_of, spotted_of
 from pipeline.extract import Extractor, Sample, batches
 from pipeline.images import DecodedImage

@@ -10,7 +10,8 @@ import pytest
 from pipeline import schema
 from pipeline.claims import claim
 from pipeline.clusters import cluster_fields, fit_clusters, load_clusters
-from pipeline.config import Config, parse
+from pipeline.config import Config
+from pipeline.config_file import parse
 from pipeline.datasets import CLUSTER_FACTS, SAMPLES, Dataset, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.extract import sample_fields
 from pipeline.fingerprint import FingerprintError, digest

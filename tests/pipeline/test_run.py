@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import schema
-from pipeline.config import parse
+from pipeline.config_file import parse
 from pipeline.datasets import Dataset
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.config import PRESETS, ConfigError, load, parse
+from pipeline.config_file import PRESETS, ConfigError, load, parse
 
 MINIMAL = {"run": "runs/x", "input": {"shards": "a/*.tar"}}
 
