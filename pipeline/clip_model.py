@@ -1,8 +1,10 @@
 """Loading a CLIP model: open_clip's name and weights, device and precision, with an error that says what to do."""
 
 import hashlib
+import json
 import logging
 import os
+import pickle
 import warnings
 from pathlib import Path
 
@@ -68,6 +70,10 @@ def _cpu_has_bf16() -> bool:
 def resolve_model(config: ClipConfig) -> tuple[str, str]:
     """open_clip's name of the model, and its tag or checkpoint path."""
     if config.model == "embedded":
+        if config.pretrained not in (None, "openai") or config.model_config_file:
+            raise ClipError(
+                "clip.model embedded brings its own weights: leave out clip.pretrained and clip.model_config_file."
+            )
         return _register(EMBEDDED / "config.json", "parrotscope-embedded"), str(EMBEDDED / "model.safetensors")
     name = config.model
     if config.model_config_file:
@@ -79,7 +85,10 @@ def resolve_model(config: ClipConfig) -> tuple[str, str]:
         )
     if not config.pretrained:
         raise ClipError(f"clip.pretrained is empty: name a tag of {name} or the path of a checkpoint.")
+    model_gelu = bool(open_clip.get_model_config(name).get("quick_gelu", False))
     if os.path.isfile(config.pretrained):
+        if not model_gelu and _named_quick_gelu(Path(config.pretrained)):
+            raise _activation_mismatch(name, config.pretrained, model_gelu)
         return name, config.pretrained
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = open_clip.get_pretrained_cfg(name, config.pretrained)
@@ -88,26 +97,37 @@ def resolve_model(config: ClipConfig) -> tuple[str, str]:
             f"clip.pretrained {config.pretrained!r} is neither a file nor a tag of {name} "
             f"(tags: {', '.join(tags) or 'none'})."
         )
-    model_gelu = bool(open_clip.get_model_config(name).get("quick_gelu", False))
     if bool(tag.get("quick_gelu", False)) != model_gelu:
-        other = name.removesuffix("-quickgelu") if model_gelu else f"{name}-quickgelu"
-        raise ClipError(
-            f"{name} and its tag {config.pretrained!r} differ in QuickGELU: the weights would run with the "
-            f"wrong activation. Use clip.model: {other}."
-        )
+        raise _activation_mismatch(name, config.pretrained, model_gelu)
     return name, config.pretrained
+
+
+def _named_quick_gelu(checkpoint: Path) -> bool:
+    """Whether file or hub repository have the name of weights trained with QuickGELU; weights bear no trace of it."""
+    names = [checkpoint.name, *(part for part in checkpoint.parts if part.startswith("models--"))]
+    return any(mark in name.lower() for name in names for mark in ("openai", "quickgelu"))
+
+
+def _activation_mismatch(name: str, pretrained: str, model_gelu: bool) -> ClipError:
+    other = name.removesuffix("-quickgelu") if model_gelu else f"{name}-quickgelu"
+    return ClipError(
+        f"{name} and its weights {pretrained!r} differ in QuickGELU: the weights would run with the "
+        f"wrong activation. Use clip.model: {other}."
+    )
 
 
 def _register(config_file: Path, name: str) -> str:
     """Make an open_clip model config known under a name of its own."""
     if not config_file.is_file():
         raise ClipError(f"The open_clip model config {config_file} is not there.")
-    open_clip.add_model_config(config_file)
-    registered = config_file.stem
-    configs = open_clip.factory._MODEL_CONFIGS
-    if registered not in configs:
+    try:
+        config = json.loads(config_file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ClipError(f"The open_clip model config {config_file} is not JSON: {error}.") from error
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise ClipError(f"{config_file} is no open_clip model config (embed_dim, vision_cfg, text_cfg).")
-    configs[name] = configs[registered]
+    # open_clip.add_model_config would take the file's name, and read the file again at its every call.
+    open_clip.factory._MODEL_CONFIGS[name] = config
     return name
 
 
@@ -133,7 +153,15 @@ def load_model(name: str, pretrained: str) -> torch.nn.Module:
                 "fetched from the model hub. Fetch them where there is a network, and copy that folder or "
                 "pass the checkpoint's path as clip.pretrained."
             ) from error
-        raise ClipError(f"{pretrained} is no checkpoint of {name}: {error}") from error
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            # Without torch's own text: it advises to run the code in the file.
+            raise ClipError(
+                f"{pretrained} is damaged, a TorchScript archive, or holds pickled objects. Only plain state dicts "
+                "are loaded (.safetensors, or .pt saved by torch.save of tensors alone): convert it where you "
+                "trust it, e.g. with open_clip."
+            ) from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":.")
+        raise ClipError(f"{pretrained} is no checkpoint of {name}: {reason[:300]}.") from error
     finally:
         logging.disable(logging.NOTSET)
 

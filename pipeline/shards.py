@@ -26,6 +26,7 @@ _PATTERN = re.compile(r"[*?\[{\\]")
 # A leading dot or underscore hides a file from pyarrow's datasets. The first alternative keeps the escapes
 # ("--" and "-.xx") apart from names that look like them.
 _UNSAFE = re.compile(rb"-(?=[^A-Za-z0-9_])|^[._]|[^A-Za-z0-9._-]")
+_UNREADABLE = re.compile("::|[\ud800-\udfff]")  # a byte that is not UTF-8 becomes half a surrogate pair
 _RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.-?(\d+))?")
 _DATACOMP_UID = re.compile(r"[0-9a-f]{32}")
 
@@ -67,12 +68,13 @@ def list_shards(patterns: Sequence[str], root: str | None = None) -> list[Shard]
     [A-Za-z0-9._-] as "-.xx".
 
     Raises ValueError for a pattern that matches nothing or expands to more than MAX_EXPANSIONS, a shard
-    outside `root`, and two shards of one id (case aside); FileNotFoundError for a URL or brace expansion that
-    is not there.
+    outside `root`, a name that is not UTF-8 or has "::" in it, and two shards of one id (case aside);
+    FileNotFoundError for a URL or brace expansion that is not there.
     """
     entries = [_Pattern(text, *url_to_fs(text)) for given in patterns for text in _lines(given)]
     if not entries:
         raise ValueError(f"no shard pattern in {list(patterns)}")
+    _refuse_unreadable(entry.text for entry in entries if isinstance(entry.fs, LocalFileSystem))
     base = _common_parent(entries) if root is None else _folder(url_to_fs(root)[1])
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}  # URL to path and fsspec's info
     literals: dict[tuple[Any, str], list[tuple[str, str]]] = {}  # file system and folder to URLs and paths
@@ -90,6 +92,7 @@ def list_shards(patterns: Sequence[str], root: str | None = None) -> list[Shard]
         found |= {url: (path, infos[path]) for url, path in files if path in infos}
     if missing:
         raise FileNotFoundError(f"{len(missing)} shards do not exist, the first of them {missing[0]}")
+    _refuse_unreadable(path for path, _ in found.values())
     shards = [
         Shard(_shard_id(url, path, base), url, info.get("size"), _etag(info))
         for url, (path, info) in sorted(found.items())
@@ -168,7 +171,7 @@ def _glob(entry: _Pattern, path: str) -> list[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"{entry.text} matches nothing" + (f" at {path}" if path != entry.path else ""))
     for name, _ in files:
         if not _SUFFIX.search(name):
-            raise ValueError(f"{entry.text} matches {name}, which is no .tar, .tar.gz or .tgz")
+            raise ValueError(f"{entry.text} matches {name!r}, which is no .tar, .tar.gz or .tgz")
     return [(name, entry.fs.info(name) if info.get("islink") else info) for name, info in files]
 
 
@@ -219,7 +222,7 @@ def _shard_id(url: str, path: str, base: str) -> str:
         raise ValueError(f"shard {url} is not below the root {base}")
     below = location.removeprefix(base)
     name = _SUFFIX.sub("", below) or below
-    safe = _UNSAFE.sub(_escape, name.encode("utf-8", "surrogateescape")).decode("ascii")
+    safe = _UNSAFE.sub(_escape, name.encode()).decode("ascii")
     if len(safe) > _MAX_ID:
         digest = hashlib.blake2b(safe.encode(), digest_size=16).hexdigest()
         safe = f"{safe[: _MAX_ID - len(digest) - 1]}-{digest}"
@@ -236,6 +239,12 @@ def _etag(info: Mapping[str, Any]) -> str | None:
         if (value := info.get(key)) is not None:
             return str(int(value * 1e9)) if isinstance(value, float) else str(value)
     return None
+
+
+def _refuse_unreadable(names: Iterable[str]) -> None:
+    for name in names:
+        if _UNREADABLE.search(name):
+            raise ValueError(f"the name {name!r} is not UTF-8, or has '::' in it, fsspec's chain of file systems")
 
 
 def _refuse_collisions(shards: Sequence[Shard]) -> None:

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol, assert_never, runtime_checkable
 
 import numpy as np
@@ -17,7 +16,7 @@ from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig
 Image = npt.NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
-_MESSAGE_LENGTH = 500
+MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True, eq=False)  # a polygon has no single truth value
@@ -41,6 +40,10 @@ class Spotting:
     message: str | None = None
 
 
+class SpotterError(RuntimeError):
+    """A spotter of the user's own cannot be loaded or breaks its contract; the message names it."""
+
+
 @runtime_checkable
 class Spotter(Protocol):
     """An engine with its models loaded."""
@@ -61,7 +64,7 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
 
     Raises:
         FileNotFoundError: the engine's models are not there.
-        TypeError: a custom target does not make a `Spotter`.
+        SpotterError: a custom target does not make a `Spotter`.
         ValueError: this machine cannot run at the precision asked for.
     """
     match config:
@@ -74,13 +77,9 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
 
             return EasyOCRSpotter(config, device)
         case CustomConfig():
-            module, _, name = config.target.partition(":")
-            spotter: object = getattr(import_module(module), name)(threads=threads, device=device, **config.settings)
-            if not isinstance(spotter, Spotter):
-                raise TypeError(
-                    f"{config.target} makes no spotter: it needs the methods fingerprint() and spot(images)"
-                )
-            return spotter
+            from pipeline.spotting.custom import CustomSpotter
+
+            return CustomSpotter(config, threads, device)
         case _:
             assert_never(config)
 
@@ -92,4 +91,4 @@ def attempt(spot: Callable[[Image], tuple[Word, ...]], image: Image) -> Spotting
             raise ValueError(f"not an RGB image of uint8: shape {image.shape}, {image.dtype}")
         return Spotting(SpotStatus.OK, spot(image))
     except Exception as error:  # noqa: BLE001 (engines raise anything; an image must not spoil the others)
-        return Spotting(SpotStatus.FAILED, (), f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH])
+        return Spotting(SpotStatus.FAILED, (), f"{type(error).__name__}: {error}"[:MAX_MESSAGE])

@@ -38,6 +38,7 @@ _WIDTH_STEP = 160  # of the recogniser's input: one width for many lines, so tha
 _MIN_WIDTH = 320  # what it was trained at
 _MAX_WIDTH = 3840  # a line 80 times as long as high; longer ones are squeezed
 _COLUMNS = 1920  # input columns of one call; a column costs 40 KB of output (18,710 characters each 8)
+_TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
 _GREY = 127  # the padding of a line: zero after normalisation
 
 Quad = npt.NDArray[np.float32]
@@ -76,6 +77,8 @@ class RapidOCRSpotter:
             ValueError: bf16 is asked for and the CPU does not have it.
         """
         self._config = config
+        # Share of a line's height, on each side: a long region of height h grew to (1 + ratio) h.
+        self._margin = (config.unclip_ratio - _TEXT_RATIO) / (2 * (1 + config.unclip_ratio))
         core = openvino.Core()
         self._precision = resolve_precision(config.precision, core)
         properties = {
@@ -121,7 +124,9 @@ class RapidOCRSpotter:
         for line, reading in zip(lines, self.recognise(lines), strict=True):
             if not reading.text or reading.confidences.mean() < self._config.text_score:
                 continue
-            for span, quad in split_words(reading.text, line.quad * scale, reading.bounds):
+            box = line.quad + self._margin * (line.quad[::-1] - line.quad)
+            end = self._margin * _LINE_HEIGHT / line.strip.shape[1]
+            for span, quad in split_words(reading.text, box * scale, np.clip(reading.bounds, end, 1 - end)):
                 confidence = float(reading.confidences[span].mean())
                 words.append(Word(reading.text[span], confidence, to_polygon(quad, width, height)))
         return tuple(words)
@@ -155,13 +160,10 @@ class RapidOCRSpotter:
         return [readings[index] for index in range(len(lines))]
 
     def _decode(self, classes: npt.NDArray[np.int64], confidences: npt.NDArray[np.float32], share: float) -> Reading:
-        """Greedy CTC over (T,) columns, of which the line takes the first `share`."""
+        """Greedy CTC over (T,) columns, of which the line takes the first `share`; characters meet midway."""
         kept = (classes != 0) & np.append(True, classes[1:] != classes[:-1])
         centres = (np.flatnonzero(kept) + 0.5) / (len(classes) * share)
-        # Characters meet midway; at its ends the line is longer than its text, by what the detector grew it.
-        between = (centres[1:] + centres[:-1]) / 2
-        half = (centres[-1] - centres[0]) / (2 * len(between)) if len(between) else 0.5
-        bounds = np.clip(np.concatenate([centres[:1] - half, between, centres[-1:] + half]), 0, 1)
+        bounds = np.clip(np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [1]]), 0, 1)
         return Reading("".join(self._alphabet[c] for c in classes[kept]), confidences[kept], bounds)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from pipeline.clip import Clip, bounded
-from pipeline.clip_model import ClipError, resolve_precision
+from pipeline.clip_model import ClipError, resolve_model, resolve_precision
 from pipeline.config import ClipConfig
 
 ARCHITECTURE = {
@@ -130,13 +131,81 @@ def test_fields_follow_the_weights_and_not_the_path(checkpoint, clip, tmp_path) 
         ({"model": "ViT-B-32-quickgelu", "pretrained": "laion2b_s34b_b79k"}, "neither a file nor a tag"),
         ({"model": "ViT-B-33", "pretrained": "openai"}, "knows no model 'ViT-B-33'"),
         ({"model": "ViT-B-32", "pretrained": None}, "clip.pretrained is empty"),
-        ({"model": "ViT-B-32", "pretrained": __file__}, "is no checkpoint of ViT-B-32"),
+        ({"model": "ViT-B-32", "pretrained": __file__}, "is damaged, a TorchScript archive"),
         ({"precision": "fp16"}, "fp16 needs a GPU"),
+        ({"model": "embedded", "pretrained": "laion2b_s34b_b79k"}, "leave out clip.pretrained"),
+        ({"model": "embedded", "model_config_file": "mine.json"}, "leave out .* clip.model_config_file"),
     ],
 )
 def test_mistakes_are_clear_errors(changes, sentence) -> None:
     with pytest.raises(ClipError, match=sentence):
         Clip(ClipConfig(**{"model": "ViT-B-32", "device": "cpu", **changes}), threads=1)
+
+
+class Anything:
+    pass
+
+
+def test_a_checkpoint_of_more_than_tensors_is_refused_with_advice_of_our_own(tmp_path) -> None:
+    torch.save(Anything(), tmp_path / "pickled.pt")
+    torch.save({}, tmp_path / "script.pt")
+    with zipfile.ZipFile(tmp_path / "script.pt", "a") as archive:
+        archive.writestr("script/constants.pkl", b"")  # what torch knows a TorchScript archive by
+    for name in ("pickled.pt", "script.pt"):
+        with pytest.raises(ClipError, match=rf"{name} is damaged, a TorchScript archive, or .* convert it") as error:
+            Clip(ClipConfig(model="ViT-B-32", pretrained=str(tmp_path / name), device="cpu"), threads=1)
+        assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "EOFError."),
+        (b"hello world", "KeyError: 101."),
+        (
+            {"a": torch.zeros(1)},
+            'RuntimeError: Error(s) in loading state_dict for CLIP: Missing key(s) in state_dict: "',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_checkpoint_is_said_in_one_line(checkpoint, tmp_path, content, reason) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(content, file) if isinstance(content, dict) else file.write_bytes(content)
+    with pytest.raises(ClipError) as error:
+        Clip(config(checkpoint, pretrained=str(file)), threads=1)
+    assert str(error.value).startswith(f"{file} is no checkpoint of tiny: {reason}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32-OpenAI.pt", "vit_b_32-quickgelu-laion400m_e31.pt", "models--timm--clip.openai/x/model.pt"]
+)
+def test_a_checkpoint_named_after_quickgelu_is_refused_by_a_model_without(tmp_path, name) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    with pytest.raises(ClipError, match=r"Use clip\.model: ViT-B-32-quickgelu"):
+        resolve_model(ClipConfig(model="ViT-B-32", pretrained=str(file)))
+    right = ClipConfig(model="ViT-B-32-quickgelu", pretrained=str(file))
+    assert resolve_model(right) == ("ViT-B-32-quickgelu", str(file))
+
+
+def test_the_folder_of_a_checkpoint_says_nothing_of_its_activation(tmp_path) -> None:
+    (tmp_path / "openai").mkdir()
+    file = tmp_path / "openai" / "laion2b.pt"
+    file.touch()
+    assert resolve_model(ClipConfig(model="ViT-B-32", pretrained=str(file))) == ("ViT-B-32", str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [('{"embed_dim": 4,', "is not JSON: "), ("7", "is no open_clip"), ('{"a": 1}', "is no open_clip")],
+)
+def test_a_model_config_that_is_none_is_named(tmp_path, text, sentence) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(ClipError, match=f"mine.json {sentence}"):
+        resolve_model(ClipConfig(model="mine", model_config_file=str(file)))
 
 
 def test_weights_out_of_reach_are_a_clear_error_in_seconds(monkeypatch, tmp_path) -> None:

@@ -94,6 +94,29 @@ def test_a_pattern_that_matches_nothing_is_named(lay, pattern):
     assert pattern in str(error.value)
 
 
+@pytest.mark.parametrize("pattern", ["*.tar", "a::b.tar", "x::y/*.tar", "*/0.tar"])
+def test_a_name_that_fsspec_would_chain_is_refused(lay, pattern):
+    base = lay("a::b.tar", "x::y/0.tar")
+    with pytest.raises(ValueError, match=r"(a::b|x::y).*'::' in it"):
+        ids(base / pattern)
+
+
+def test_a_chain_of_file_systems_is_no_name(lay):
+    base = lay("0.tar", "c/a::b.tar")
+    assert ids(f"simplecache::file://{base}/*.tar") == ["0"]
+    with pytest.raises(ValueError, match=r"a::b\.tar' is not UTF-8, or has '::' in it"):
+        ids(f"simplecache::file://{base}/c/*.tar")
+
+
+@pytest.mark.parametrize("pattern", ["*.tar", "b\udcff.tar"])
+def test_a_name_that_is_not_utf8_is_refused_and_shown(lay, pattern):
+    base = lay("ok.tar")
+    (base / "b\udcff.tar").touch()
+    with pytest.raises(ValueError, match=r"b\\udcff\.tar' is not UTF-8") as error:
+        ids(base / pattern)
+    str(error.value).encode()
+
+
 def test_no_pattern_at_all(lay):
     (lay("empty.txt") / "empty.txt").write_text("# nothing\n")
     for patterns in ([], [str(lay() / "empty.txt")]):
@@ -102,7 +125,7 @@ def test_no_pattern_at_all(lay):
 
 
 def test_a_glob_may_not_match_what_is_no_tar(lay):
-    with pytest.raises(ValueError, match=r"0\.parquet, which is no \.tar"):
+    with pytest.raises(ValueError, match=r"0\.parquet', which is no \.tar"):
         ids(lay("0.tar", "0.parquet") / "*")
 
 

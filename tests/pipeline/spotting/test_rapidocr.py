@@ -50,7 +50,7 @@ def test_words_and_where_they_stand(spotter: RapidOCRSpotter):
     assert spotting.status is SpotStatus.OK
     assert texts(spotting.words) == ["Parrot", "CAPTIONS", "teach"]
     for word, box in zip(spotting.words, boxes, strict=True):
-        assert iou(word, box) > 0.5
+        assert iou(word, box) > 0.7
         assert 0.8 < word.confidence <= 1
         assert word.polygon.shape == (4, 2)
         assert word.polygon.dtype == np.int16
@@ -61,7 +61,7 @@ def test_polygons_are_in_pixels_of_the_image_given_however_large(spotter: RapidO
     image, boxes = draw(large, (4800, 3000), height=400)
     (spotting,) = spotter.spot([image])
     assert texts(spotting.words) == ["Parrot", "CAPTIONS", "teach"]
-    assert all(iou(word, box) > 0.5 for word, box in zip(spotting.words, boxes, strict=True))
+    assert all(iou(word, box) > 0.7 for word, box in zip(spotting.words, boxes, strict=True))
 
 
 def test_a_line_that_runs_downwards(spotter: RapidOCRSpotter):
@@ -69,7 +69,7 @@ def test_a_line_that_runs_downwards(spotter: RapidOCRSpotter):
     (spotting,) = spotter.spot([np.rot90(image, -1)])
     assert texts(spotting.words) == ["downwards", "again"]
     for word, (x0, y0, x1, y1) in zip(spotting.words, boxes, strict=True):
-        assert iou(word, (160 - y1, x0, 160 - y0, x1)) > 0.5
+        assert iou(word, (160 - y1, x0, 160 - y0, x1)) > 0.7
 
 
 @pytest.mark.parametrize(
