@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.claims import input_digest
+from pipeline.claims import claim, input_digest
 from pipeline.clustering import ClusterModel
 from pipeline.clusters import cluster_fields
 from pipeline.config import Config
@@ -35,9 +35,11 @@ def profile_fields(run: Run, config: Config) -> Fields:
     facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
     if facts is None:
         raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
-    input_digest(run, config, clusters_of(config))
-    # Centroids depend on the shards they saw as well as on their settings.
-    digests["clusters"] = digest({**cluster_fields(run, config), "shards": facts["shards_digest"]})
+    fields = cluster_fields(run, config)
+    # Centroids of another model's embeddings would be compared with these without an error.
+    claim(run, config, clusters_of(config), fields)
+    # They depend on the shards they saw as well as on their settings.
+    digests["clusters"] = digest({**fields, "shards": facts["shards_digest"]})
     return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **digests}
 
 

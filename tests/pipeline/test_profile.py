@@ -33,7 +33,7 @@ def made_with(settings: Config) -> dict[Dataset, dict]:
     samples = sample_fields(settings.input)
     return {
         SAMPLES: samples,
-        embeddings_of(settings): {"model": "m", "samples": digest(samples)},
+        embeddings_of(settings): {"model": settings.clip.name, "samples": digest(samples)},
         spotted_of(settings): {"engine": "e", "samples": digest(samples)},
     }
 
@@ -182,6 +182,15 @@ def test_inputs_made_by_another_configuration_are_refused(run, tmp_path) -> None
     ):
         with pytest.raises(FingerprintError, match=re.escape(field)):
             profile_fields(run, config(tmp_path, **sections))
+
+
+def test_clusters_of_other_embeddings_are_refused(run, tmp_path) -> None:
+    """Centroids fitted to one model's embeddings mean nothing for another's, even of equal dimension."""
+    fit(run, config(tmp_path), ["a", "b"])
+    other = config(tmp_path, clip={"name": "other"})
+    write(run, other, "a", 60)
+    with pytest.raises(FingerprintError, match="clusters/main was made with embeddings = "):
+        profile_fields(run, other)
 
 
 def test_a_part_made_under_other_settings_is_refused(run, tmp_path) -> None:
