@@ -3,11 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test lint bench clean
 
 help:
 	@echo "make quickstart   install, draw demo shards, profile them, print Table 1"
 	@echo "make test         install, lint, run every test"
+	@echo "make bench        measure throughput as ratios, some minutes on a quiet machine"
 	@echo "make clean        remove what quickstart made (demo shards and runs)"
 
 # Installed anew only when what is installed has changed.
@@ -27,6 +28,9 @@ lint: $(VENV)/installed
 
 test: lint
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks
 
 clean:
 	rm -rf demo runs

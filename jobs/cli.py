@@ -11,11 +11,11 @@ import typer
 import yaml
 from rich.table import Table
 
-from jobs.console import make_console, say
+from jobs.console import make_console, printable, say
 from jobs.session import Terminated, session
 from pipeline import schema
 from pipeline.config import DEFAULT_METADATA, Config
-from pipeline.config_file import ConfigError, load
+from pipeline.config_file import ConfigError, load, shortened
 
 app = typer.Typer(
     help="What is really in my image–text data? A profiler for webdataset shards.",
@@ -25,14 +25,25 @@ app = typer.Typer(
 )
 console = make_console()
 
+MAX_SENTENCE = 2_000
+"""Characters of an error: storage and libraries may answer with pages."""
+
 EXPECTED = (ValueError, RuntimeError, OSError, MemoryError, ImportError, yaml.YAMLError)
 """Errors that tell a user something; others are mistakes of this program, and their traceback is wanted."""
 
 EXPECTED_FROM = {"ray", "duckdb", "_duckdb", "aiohttp", "botocore", "google", "azure"}
 """Libraries of whose own errors the same is true. By name: light commands import none of them."""
 
+
+def _named(run: str) -> str:
+    """Refuse the empty name that an unset shell variable gives: it would be the working folder."""
+    if not run.strip():
+        raise typer.BadParameter("the name of a run is blank")
+    return run
+
+
 ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
-RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run")]
+RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run", callback=_named)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; may be repeated")]
 Partial = Annotated[bool, typer.Option(help="Fit clusters although shards are pending")]
 
@@ -108,6 +119,25 @@ def table1(
         print_table1(run, name, truth, console)
 
 
+@app.command()
+def compact(
+    run: RunPath,
+    dataset: Annotated[list[str] | None, typer.Option(help="kind/name; may be repeated. Default: the profiles")] = None,
+    profiles: Annotated[str | None, typer.Option(help="Profiles whose clusters give the order. Default: main")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a new file, at least")] = 1_000_000,
+    float32: Annotated[bool, typer.Option("--float32", help="Widen embeddings for readers without float16")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Forget the datasets' compacted files first")] = False,
+) -> None:
+    """Join the parts of datasets into large files sorted by cluster, beside them; readers prefer those."""
+    with _told():
+        from pipeline.run import Run
+
+        with session(Run(run).config().resources):
+            from jobs.compact import run_compact
+
+            run_compact(run, dataset or (), profiles, rows, float32, anew, console)
+
+
 @app.command(name="schema")
 def print_schema() -> None:
     """Print every column of every dataset: type, unit, meaning."""
@@ -166,7 +196,8 @@ def _told() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("PARROTSCOPE_TRACEBACK", "0") not in ("", "0") or not _is_expected(error):
             raise
-        say(make_console(stderr=True), f"parrotscope: {str(error).strip() or type(error).__name__}")
+        text = printable(str(error).strip() or type(error).__name__)
+        say(make_console(stderr=True), f"parrotscope: {shortened(text, MAX_SENTENCE)}")
         raise typer.Exit(1) from None
 
 

@@ -1,21 +1,18 @@
-"""The cluster job: one fit on one node, over the embeddings of the whole run."""
+"""The cluster job: one fit on one node, over the embeddings of the whole run, or an import in its place."""
 
-import ray
-from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from jobs.console import say
-from jobs.job import JobError
+from jobs.job import JobError, run_alone
 from pipeline.claims import claim, resolved
-from pipeline.clusters import cluster_fields, fit_clusters
+from pipeline.clusters import cluster_fields, fit_clusters, import_clusters
 from pipeline.config import Config
 from pipeline.datasets import CLUSTER_FACTS, clusters_of, embeddings_of
 from pipeline.run import Run
-from pipeline.threads import limit_threads
 
 
 def run_cluster(config: Config, console: Console, partial: bool = False) -> None:
-    """Fit the clusters of this name, unless they are there.
+    """Fit or import the clusters of this name, unless they are there.
 
     Args:
         config: the run's configuration.
@@ -24,8 +21,9 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
 
     Raises:
         JobError: shards are pending and `partial` is not given.
-        FingerprintError: clusters of this name were fitted otherwise.
+        FingerprintError: clusters of this name were fitted or imported otherwise.
         ValueError, MemoryError: too few embeddings or too little memory for k; the message says what is needed.
+        ImportedError: the clusters to import are of another model or dimension, or damaged.
     """
     run = Run(config.run)
     config = resolved(run, config)
@@ -34,7 +32,7 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
         raise JobError(f"cluster: {config.run} has no shards yet: extract first.")
     done = run.done(embeddings_of(config))
     pending = [shard.id for shard in shards if shard.id not in done]
-    if pending and not partial:
+    if pending and not partial and not config.cluster.imported:
         raise JobError(
             f"cluster: {len(pending)} shards have no embeddings yet, {pending[0]} first; "
             "extract them, or fit on the others with --partial."
@@ -42,21 +40,12 @@ def run_cluster(config: Config, console: Console, partial: bool = False) -> None
     clusters = clusters_of(config)
     claim(run, config, clusters, cluster_fields(run, config), anew=True)
     run.sweep(clusters)
+    if config.cluster.imported:
+        say(console, f"cluster: {import_clusters(run, config)}")
+        run.write_config(config, ("cluster",))
+        return
     if run.read_json(clusters, CLUSTER_FACTS):
         say(console, f"cluster: {clusters} is fitted")
         return
-    # Fitting wants every core of the largest node.
-    cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    fit = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_fit)
-    try:
-        say(console, f"cluster: {ray.get(fit.remote(run, config, sorted(done), cpus))}")
-    except RayTaskError as error:
-        raise error.cause from None
-    except RayError as error:
-        raise JobError(f"cluster: the process that fits was lost, out of memory perhaps: {error}") from None
+    say(console, f"cluster: {run_alone('cluster', config, fit_clusters, run, config, sorted(done))}")
     run.write_config(config, ("cluster",))
-
-
-def _fit(run: Run, config: Config, shards: list[str], threads: int) -> str:
-    limit_threads(threads)
-    return fit_clusters(run, config, shards, threads)

@@ -6,14 +6,14 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.secrets import without_secrets
+
 PIPE_WIDTH = 140
 """Columns where there is no terminal to ask; tables want more than the customary 80."""
 
-_URL = re.compile(r"://(?:[^/\s?]*@)?([^\s?]*)(\?\S*)?")
 _WHITESPACE = re.compile(r"\s+")
 # C0 and C1, marks that reorder text, and lone surrogates, which no encoding writes.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_CLOSING = "'\")]}>,.:;"
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -38,20 +38,7 @@ def printable(text: str) -> str:
     """Text as one line that moves no cursor and tells no secret.
 
     Line breaks and tabs, with the blanks around them, become one blank; control characters become escapes such
-    as \\x1b; URLs are as in `shown_url`.
+    as \\x1b; URLs are as in `without_secrets`.
     """
-    line = _WHITESPACE.sub(lambda run: " " if run[0].strip(" ") else run[0], shown_url(text))
+    line = _WHITESPACE.sub(lambda run: " " if run[0].strip(" ") else run[0], without_secrets(text))
     return _CONTROL.sub(lambda character: character[0].encode("unicode_escape").decode(), line)
-
-
-def shown_url(text: str) -> str:
-    """A URL, or any text with URLs in it, without user names and passwords, and with `?…` for queries."""
-    return _URL.sub(_without_secrets, text)
-
-
-def _without_secrets(url: re.Match[str]) -> str:
-    place, query = url[1], url[2]
-    if not query:
-        return f"://{place}"
-    # Quotes and stops that end the URL's sentence are not part of it.
-    return f"://{place}?…{query[len(query.rstrip(_CLOSING)) :]}"

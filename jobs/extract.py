@@ -6,13 +6,14 @@ from typing import Any, Literal
 from rich.console import Console
 
 from jobs.console import say
-from jobs.job import Job, Ready, run_job
+from jobs.import_embeddings import run_import
+from jobs.job import Job, JobError, Ready, run_job
 from jobs.pool import Task
 from pipeline.claims import resolved
 from pipeline.config import Config
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.run import Run
-from pipeline.shards import Shard, list_shards
+from pipeline.shards import Shard, list_shards, sample_shards, told_sample
 from pipeline.spotting import load_spotter
 
 Part = Literal["clip", "spot"]
@@ -37,22 +38,26 @@ class ExtractActor:
 
     def ready(self) -> Ready:
         # Here, so that the driver does without them.
-        from pipeline.clip import Clip
-        from pipeline.clip_model import resolve_device
         from pipeline.extract import Extractor
         from pipeline.threads import limit_threads
 
         config, threads = self._config, self._config.resources.cpus_per_actor
         limit_threads(threads)
-        clip = Clip(config.clip, threads) if "clip" in self._parts else None
-        device = resolve_device(config.clip.device)
-        spotter = load_spotter(config.spotting, threads, device) if "spot" in self._parts else None
+        clip = spotter = None
+        if "clip" in self._parts:
+            from pipeline.clip import Clip
+
+            clip = Clip(config.clip, threads)
+        if "spot" in self._parts:
+            from pipeline.clip_model import resolve_device
+
+            spotter = load_spotter(config.spotting, threads, resolve_device(config.clip.device))
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
         about = [f"CLIP {config.clip.model} on {clip.device} in {clip.precision}"] if clip else []
         about += [f"spotter {config.spotting.engine}"] if spotter else []
-        return Ready(self._extractor.fields(), ", ".join(about))
+        return Ready(self._extractor.fields(), ", ".join(about) or "no model is held")
 
     def work(self, board: Any, shard: Shard, lacking: Collection[Dataset]) -> dict[str, int]:
         def report(rows: int, rejects: int, position: int) -> None:
@@ -62,17 +67,34 @@ class ExtractActor:
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
-    """Extract every shard of the configuration that lacks a part.
+    """Extract every shard of the configuration that lacks a part, and import embeddings where that is configured.
 
     Raises:
-        JobError: shards were set aside after their last attempt.
+        JobError: shards were set aside after their last attempt; the others have all their parts.
         PoolError: no worker could load the models.
         RunError, FingerprintError: the run on disk does not fit the configuration.
         ValueError: a shard pattern matches nothing.
+        ImportedError: the import cannot be used.
     """
-    listed = list_shards(config.input.shards, config.input.root)
+    if not config.clip.imported:
+        _run_pass(config, console, parts)
+        return
+    try:
+        _run_pass(config, console, [part for part in parts if part != "clip"])
+    except JobError:
+        if "clip" in parts:
+            run_import(config, console)
+        raise
+    if "clip" in parts:
+        run_import(config, console)
+
+
+def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None:
+    """One pass over every shard that lacks a part, with the models of `parts`; errors as `run_extract`."""
+    listed = sample_shards(list_shards(config.input.shards, config.input.root), config.input.sample_shards)
     run = Run(config.run)
-    shards = run.merged_shards(listed)
+    collection = run.merged_shards(listed)
+    shards = [shard for shard in collection if shard.sampled]
     config = resolved(run, config)
     wanted = [SAMPLES]
     wanted += [embeddings_of(config)] if "clip" in parts else []
@@ -81,8 +103,10 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
     say(console, f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}")
-    if unlisted := len(shards) - len(listed):
+    if sample := told_sample(collection):
+        say(console, f"extract: {sample}")
+    if unlisted := len(collection) - len(listed):
         say(console, f"extract: {unlisted} shards of the run are not in input.shards; they stay in it")
     sections = ("input", *(SECTIONS[part] for part in parts))
-    job = Job("extract", run, config, sections, shards, tuple(wanted), ExtractActor, (tuple(parts),))
+    job = Job("extract", run, config, sections, collection, tuple(wanted), ExtractActor, (tuple(parts),))
     run_job(job, tasks, console)

@@ -1,8 +1,11 @@
-"""What the shard jobs share: actors claim the datasets they write, a reporter follows, failures end the job."""
+"""What the jobs share: actors claim the datasets they write, a reporter follows, failures end the job."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from jobs.console import say
@@ -14,6 +17,7 @@ from pipeline.datasets import REJECTS, Dataset
 from pipeline.fingerprint import Fields
 from pipeline.run import Run
 from pipeline.shards import Shard
+from pipeline.threads import limit_threads
 
 
 class JobError(RuntimeError):
@@ -103,3 +107,26 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
                 f"{job.title}: the workers wrote {len(unseen)} parts of {dataset} that are not in {run.url} as this "
                 "process sees it: put the run on storage that all nodes reach."
             )
+
+
+def run_alone(title: str, config: Config, function: Callable[..., str], *arguments: object) -> str:
+    """Call `function(*arguments, threads)` in one process that has every core of the largest node.
+
+    Raises:
+        JobError: the process was lost.
+        Exception: whatever the function raises.
+    """
+    cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    task = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_call)
+    try:
+        said: str = ray.get(task.remote(function, arguments, cpus))
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        raise JobError(f"{title}: its process was lost, out of memory perhaps: {error}") from None
+    return said
+
+
+def _call(function: Callable[..., str], arguments: tuple[object, ...], threads: int) -> str:
+    limit_threads(threads)
+    return function(*arguments, threads)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from jobs.console import say
 from jobs.pool import TICK_SECONDS, Heartbeat, Task
 from pipeline.run import Run
+from pipeline.secrets import plain
 from pipeline.shards import Shard
 
 LOG_SECONDS = 10.0
@@ -88,9 +89,8 @@ class Reporter:
         self._write_errors(task)
 
     def _write_errors(self, task: Task) -> None:
-        self._run.write_json(
-            {"shard": task.shard, "job": self._title, "errors": task.errors}, "errors", f"{task.shard}.json"
-        )
+        record = {"shard": task.shard, "job": self._title, "errors": plain(task.errors)}
+        self._run.write_json(record, "errors", f"{task.shard}.json")
 
     def _line(self, rows: int, rejects: int) -> str:
         # In the first moments a rate says nothing.

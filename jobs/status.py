@@ -1,7 +1,7 @@
 """What of a run is done, pending and failed: from listings and part footers alone."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,8 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
-from pipeline.datasets import CLUSTER_FACTS, SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
+from pipeline.config import Config
+from pipeline.datasets import (
+    CLUSTER_FACTS,
+    SAMPLES,
+    Dataset,
+    clusters_of,
+    embeddings_of,
+    import_of,
+    profiles_of,
+    spotted_of,
+)
+from pipeline.imported.embeddings import told_counts
+from pipeline.imported.index import FACTS as INDEX_FACTS
 from pipeline.run import Run, RunError
+from pipeline.shards import told_sample
 
 FOOTER_READERS = 16
 SHOWN_ERRORS = 10
@@ -38,17 +51,20 @@ def print_status(url: str, console: Console) -> None:
         table.add_row(str(dataset), f"{len(ids):,}", f"{len(pending):,}", Text(printable(first)))
     fitted = run.read_json(clusters_of(config), CLUSTER_FACTS)
     table.add_row(str(clusters_of(config)), "1" if fitted else "0", "0" if fitted else "1", "")
-    say(console, f"{url}: {len(shards):,} shards")
+    say(console, f"{url}: {told_sample(run.collection()) or f'{len(shards):,} shards'}")
     console.print(table)
-    with ThreadPoolExecutor(FOOTER_READERS) as readers:
-        told = [counts for counts in readers.map(partial(_counts, run), done[SAMPLES]) if counts]
-    counts = sum(map(Counter[str], told), Counter[str]())
+    for dataset, ids in done.items():
+        if files := run.compacted(dataset, ids):
+            say(console, f"compacted: {sum(map(len, files.values())):,} shards of {dataset} in {len(files):,} files")
+    counts, unread = count_parts(run, SAMPLES, done[SAMPLES])
     say(console, f"samples: {counts['rows']:,} kept, {counts['rejects']:,} rejects")
-    if unread := len(done[SAMPLES]) - len(told):
+    if unread:
         say(console, f"  not counted: {unread:,} parts of {SAMPLES} that cannot be read")
     for name, count in sorted(counts.items()):
         if name.startswith("reject_"):
             say(console, f"  {name.removeprefix('reject_')}: {count:,}")
+    if config.clip.imported:
+        say_import(str(embeddings_of(config)), run, config, console)
     failed = sorted(run.failed())
     say(console, f"failed shards: {len(failed):,}")
     for shard in failed[:SHOWN_ERRORS]:
@@ -56,10 +72,27 @@ def print_status(url: str, console: Console) -> None:
         say(console, f"  {shard} ({record['job']}): {record['errors'][-1]}")
 
 
-def _counts(run: Run, shard: str) -> Mapping[str, int] | None:
-    """What the samples part of a shard says it was made of; None where it is damaged or gone."""
+def say_import(title: str, run: Run, config: Config, console: Console) -> None:
+    """Say how many samples have imported embeddings, and why the others have none."""
+    dataset = embeddings_of(config)
+    counts, unread = count_parts(run, dataset, run.done(dataset))
+    index = run.read_json(import_of(config), INDEX_FACTS)
+    say(console, f"{title}: {told_counts(counts, index and index['rows'])}")
+    if unread:
+        say(console, f"  not counted: {unread:,} parts of {dataset} that cannot be read")
+
+
+def count_parts(run: Run, dataset: Dataset, shards: Collection[str]) -> tuple[Counter[str], int]:
+    """What the parts of some shards say they were made of, summed, and how many cannot be read."""
+    with ThreadPoolExecutor(FOOTER_READERS) as readers:
+        told = [counts for counts in readers.map(partial(_counts, run, dataset), shards) if counts]
+    return sum(map(Counter[str], told), Counter[str]()), len(shards) - len(told)
+
+
+def _counts(run: Run, dataset: Dataset, shard: str) -> Mapping[str, int] | None:
+    """What a part says it was made of; None where it is damaged or gone."""
     try:
-        counts: Mapping[str, int] | None = run.footer(SAMPLES, shard).get("counts")
+        counts: Mapping[str, int] | None = run.footer(dataset, shard).get("counts")
     except (RunError, FileNotFoundError):
         return None
     return counts

@@ -12,6 +12,7 @@ from jobs.console import printable, say
 from pipeline.datasets import Dataset
 from pipeline.run import Run
 from pipeline.section import NAME_PATTERN
+from pipeline.shards import told_sample
 from pipeline.tables.published import LAION_2B, SOURCE
 from pipeline.tables.table1 import check_identities, rows, table1
 
@@ -35,7 +36,8 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
     run, profiles = Run(url), Dataset("profiles", name)
     found = table1(run.dataset(profiles))
     identities = check_identities(found)
-    done, known = len(run.done(profiles)), len(run.shards())
+    ids = run.done(profiles)
+    done, known = len(ids), len(run.shards())
     columns = {"this run": rows(found)}
     if truth:
         columns["truth"] = rows(table1(pq.read_table(truth)))
@@ -49,5 +51,9 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         shown.add_row(cells[0][0], *(value for _, value in cells))
     console.print(shown)
     say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
+    if files := run.compacted(profiles, ids):
+        say(console, f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts.")
+    if sample := told_sample(run.collection()):
+        say(console, f"{sample}: counts are the sample's, shares and rates estimate the collection's.")
     if done < known:
         say(console, f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet.")

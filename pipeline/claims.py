@@ -68,6 +68,15 @@ def input_digest(run: Run, config: Config, dataset: Dataset) -> str:
     return digest(record["fields"])
 
 
+def check_part(run: Run, dataset: Dataset, shard: str, fingerprint: str) -> None:
+    """Raise a RunError where a part was not made as its dataset was: two drivers began it in the same moment."""
+    if run.footer(dataset, shard).get("fingerprint") != fingerprint:
+        raise RunError(
+            f"{run.part_path(dataset, shard)} was made under other settings than {dataset}; remove it and "
+            "extract it again."
+        )
+
+
 def changed_software(run: Run, dataset: Dataset) -> list[str]:
     """Packages whose version differs from when the dataset was begun, as 'name old → new'."""
     then: dict[str, Any] = (run.read_json(dataset, RECORD) or {"software": {}})["software"]
@@ -81,7 +90,7 @@ def resolved(run: Run, config: Config) -> Config:
     for section, dataset in (("clip", embeddings_of(config)), ("spotting", spotted_of(config))):
         values = getattr(config, section)
         fields = claimed(run, dataset)
-        if fields and getattr(values, "precision", None) == "auto":
+        if fields and "precision" in fields and getattr(values, "precision", None) == "auto":
             updates[section] = values.model_copy(update={"precision": fields["precision"]})
     return config.model_copy(update=updates)
 

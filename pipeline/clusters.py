@@ -1,16 +1,20 @@
-"""The clusters of a run: fitted once from its embeddings, stored, and loaded to assign every sample."""
+"""The clusters of a run: fitted once from its embeddings or imported, stored, and loaded to assign every sample."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.claims import input_digest
 from pipeline.clustering import ClusterModel, available_memory, fit, fit_memory
 from pipeline.config import Config
-from pipeline.datasets import CLUSTER_FACTS, Dataset, clusters_of, embeddings_of
-from pipeline.fingerprint import Fields
+from pipeline.datasets import CLUSTER_FACTS, Dataset, clusters_of, embeddings_of, settings_of
+from pipeline.fingerprint import Fields, FingerprintError
+from pipeline.imported import ImportedError
+from pipeline.imported.clusters import read_clusters
 from pipeline.run import Run, RunError
 from pipeline.sampling import draw_sample, sampling_threshold
 
@@ -25,7 +29,7 @@ def cluster_fields(run: Run, config: Config) -> Fields:
         FingerprintError: they were made by another configuration.
     """
     return {
-        **config.cluster.model_dump(exclude={"name"}),
+        **settings_of(config, clusters_of(config)),
         "embeddings": input_digest(run, config, embeddings_of(config)),
     }
 
@@ -46,7 +50,8 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
     def uids() -> Iterator[pa.ChunkedArray]:
         nonlocal rows
         for shard in shards:
-            column = run.read_part(dataset, shard, [schema.UID.name])[schema.UID.name]
+            table = run.read_part(dataset, shard, [schema.UID.name, schema.CLIP_STATUS.name])
+            column = table.filter(pc.field(schema.CLIP_STATUS.name) == schema.ClipStatus.OK)[schema.UID.name]
             rows += len(column)
             yield column
 
@@ -58,7 +63,7 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
     threshold = sampling_threshold(uids(), settings.sample_size)
     size = min(rows, settings.sample_size)
     if not rows:
-        raise RunError(f"{run.url} has no usable sample in {len(shards)} shards; see `parrotscope status {run.url}`.")
+        raise RunError(f"{run.url} has no embedding in {len(shards)} shards; see `parrotscope status {run.url}`.")
     _check_memory(run, dataset, shards[0], size, config)
     model = fit(draw_sample(embeddings(), settings.sample_size, threshold), settings, threads)
     facts = {
@@ -67,31 +72,86 @@ def fit_clusters(run: Run, config: Config, shards: Sequence[str], threads: int) 
         "shards": len(shards),
         "shards_digest": hashlib.blake2b("\n".join(sorted(shards)).encode(), digest_size=16).hexdigest(),
     }
-    # The facts are written last: with them the clusters are there.
-    run.write_bytes(model.to_bytes(), clusters_of(config), MODEL)
-    run.write_json(facts, clusters_of(config), CLUSTER_FACTS)
+    _store(run, config, model, facts)
     return (
         f"{settings.k:,} clusters fitted to {facts['samples']:,} of {rows:,} embeddings, "
         f"{facts['explained_variance']:.1%} of the variance in {facts['pca_dim']} dimensions"
     )
 
 
-def load_clusters(run: Run, config: Config) -> ClusterModel:
-    """The fitted clusters of the configuration's name.
+def import_clusters(run: Run, config: Config) -> str:
+    """Store the imported PCA and centroids, unless they are there; says in a line what they are.
 
     Raises:
-        RunError: they are not fitted yet.
+        ImportedError: they belong to another model or dimension, or cannot be used.
+        FingerprintError: clusters of this name were imported from other files.
     """
-    facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
+    imported, embeddings = config.cluster.imported, embeddings_of(config)
+    if imported is None:
+        raise ValueError("cluster.imported is not set")
+    theirs, ours = (f"{made.model} (pretrained {made.pretrained})" for made in (imported, config.clip))
+    if theirs != ours:
+        raise ImportedError(
+            f"cluster.imported names centroids of {theirs}, and {embeddings} are of {ours}: distances between them "
+            "mean nothing. If both are one model, give it the same names."
+        )
+    shard = next(iter(sorted(run.done(embeddings))), None)
+    if shard is None:
+        raise RunError(f"{run.url} has no part of {embeddings} yet: extract first.")
+    model = read_clusters(imported, _width(run, embeddings, shard))
+    stored = run.read_json(clusters_of(config), CLUSTER_FACTS)
+    if stored is not None and stored["digest"] != _digest(model.to_bytes()):
+        raise FingerprintError(
+            f"{run.url}: {clusters_of(config)} were imported from other files than {imported.centroids} and "
+            f"{imported.pca}; restore them, or give the dataset another name."
+        )
+    if stored is None:
+        _store(run, config, model, model.facts)
+    told = f"{len(model.centroids):,} clusters in {len(model.pca_components):,} dimensions are imported"
+    given = config.cluster.k if "k" in config.cluster.model_fields_set else len(model.centroids)
+    return told if given == len(model.centroids) else f"{told}; cluster.k = {given:,} is not used"
+
+
+def load_clusters(run: Run, config: Config) -> ClusterModel:
+    """The clusters of the configuration's name.
+
+    Raises:
+        RunError: they are not there yet.
+    """
+    facts = cluster_facts(run, config)
+    return ClusterModel.from_bytes(run.fs.cat_file(run.path(clusters_of(config), MODEL)), facts)
+
+
+def cluster_facts(run: Run, config: Config) -> Mapping[str, Any]:
+    """How the clusters were made, and `digest`, the hash of what they are; RunError if they are not there yet."""
+    facts: Mapping[str, Any] | None = run.read_json(clusters_of(config), CLUSTER_FACTS)
     if facts is None:
         raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
-    return ClusterModel.from_bytes(run.fs.cat_file(run.path(clusters_of(config), MODEL)), facts)
+    return facts
+
+
+def _store(run: Run, config: Config, model: ClusterModel, facts: Mapping[str, Any]) -> None:
+    data = model.to_bytes()
+    # The facts are written last: with them the clusters are there.
+    run.write_bytes(data, clusters_of(config), MODEL)
+    run.write_json({**facts, "digest": _digest(data)}, clusters_of(config), CLUSTER_FACTS)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _width(run: Run, embeddings: Dataset, shard: str) -> int:
+    """Dimensions of the embeddings, by the part of one shard."""
+    width: int = run.part_schema(embeddings, shard).field(schema.IMAGE_EMBEDDING).type.list_size
+    return width
 
 
 def _check_memory(run: Run, dataset: Dataset, shard: str, size: int, config: Config) -> None:
     """Refuse before the sample is read, not when memory ends in the middle of it."""
-    width = run.part_schema(dataset, shard).field(schema.IMAGE_EMBEDDING).type.list_size
-    sample = 2 * size * width * 2  # float16, twice while it is sorted
+    vector = run.part_schema(dataset, shard).field(schema.IMAGE_EMBEDDING).type
+    width = vector.list_size
+    sample = 2 * size * width * vector.value_type.bit_width // 8  # twice while it is sorted
     needed = sample + fit_memory(size, width, min(config.cluster.pca_dim, width), config.cluster.k)
     if needed > (free := available_memory()):
         raise MemoryError(

@@ -8,11 +8,12 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 
 from pipeline import schema
 from pipeline.section import DatasetName, Filled, Number, Section, Whole
-from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig
+from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig, TesseractConfig
 
 SPOTTERS: Mapping[str, type[BaseModel]] = {
     "rapidocr": RapidOCRConfig,
     "easyocr": EasyOCRConfig,
+    "tesseract": TesseractConfig,
     "custom": CustomConfig,
 }
 
@@ -57,6 +58,9 @@ class InputConfig(Section):
 
     shards: tuple[str, ...]
     root: str | None = Field(None, description="shard ids are paths below it; null: the common parent")
+    sample_shards: Number = Field(
+        1, gt=0, le=1, description="share of the shards that is read: those of the smallest hashes of their ids"
+    )
     caption_key: Filled = "caption"
     metadata: Mapping[str, str] = Field(default_factory=lambda: dict(DEFAULT_METADATA))
     limits: InputLimits = InputLimits()
@@ -90,8 +94,46 @@ class InputConfig(Section):
         return value
 
 
+class ImportedEmbeddings(Section):
+    """Embeddings that are already there, in place of computing them.
+
+    `clip-retrieval`: img_emb/*.npy, text_emb/*.npy and metadata/*.parquet, as `clip-retrieval inference` writes
+    them; `datacomp`: pairs of NAME.parquet and NAME.npz, as DataComp publishes them.
+    """
+
+    format: Literal["clip-retrieval", "datacomp"]
+    folder: Filled = Field(description="folder or fsspec URL of the files")
+    join: Literal["key", "uid"] = Field(
+        "key", description="what finds a sample's row; left out: key for clip-retrieval, uid for DataComp"
+    )
+    key_column: Filled = Field(
+        "image_path",
+        description="column of the parquet files with that key; left out: uid for uids, image_path for keys of "
+        "clip-retrieval, key for those of DataComp",
+    )
+    caption_column: Filled | None = Field(
+        "caption",
+        description="where there is such a column, a row of another caption is none of the sample's; left out: "
+        "caption for clip-retrieval, text for DataComp; null: captions are not compared",
+    )
+    score_column: Filled | None = Field(None, description="CLIP score, in [-1, 1]; null: cosine of the two embeddings")
+    image_array: Filled = Field("b32_img", description="DataComp: name in the npz of the image embeddings")
+    text_array: Filled | None = Field("b32_txt", description="DataComp: of the text embeddings; null: none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_format(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        datacomp = value.get("format") == "datacomp"
+        columns = {"join": "uid", "caption_column": "text"} if datacomp else {}
+        values = {**columns, **value}
+        keys = {"uid": "uid", "key": "key" if datacomp else "image_path"}
+        return {"key_column": keys["uid" if values.get("join") == "uid" else "key"], **values}
+
+
 class ClipConfig(Section):
-    """Which CLIP model embeds images and captions."""
+    """Which CLIP model embeds images and captions, or embedded those that are imported."""
 
     name: DatasetName = "main"
     model: Filled = Field("ViT-B-32-quickgelu", description="open_clip model; `embedded`: the project's own")
@@ -100,6 +142,21 @@ class ClipConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Whole = Field(64, gt=0, le=4096)
+    stored_as: Literal["float16", "float32"] = Field(
+        "float16", description="numbers of the stored embeddings; Spark and Trino read float32 alone"
+    )
+    imported: ImportedEmbeddings | None = Field(None, description="take them from there; `model` says what made them")
+
+
+class ImportedClusters(Section):
+    """PCA and centroids that are already there, in place of a fit; the fit's own settings are then unused."""
+
+    centroids: Filled = Field(description="npy, (k, p): path or fsspec URL")
+    pca: Filled | None = Field(
+        None, description="npz of `mean` (d,) and `components` (p, d); null: the centroids are in embedding space"
+    )
+    model: Filled = Field(description="clip.model of the embeddings they were fitted to")
+    pretrained: FilePath | None = Field("openai", description="its clip.pretrained")
 
 
 class ClusterSettings(Section):
@@ -115,6 +172,7 @@ class ClusterSettings(Section):
     nredo: Whole = Field(1, gt=0, le=10_000)
     seed: Whole = Field(42, ge=0, lt=1 << 32)
     min_points_per_centroid: Whole = Field(39, gt=0, le=1_000_000_000)
+    imported: ImportedClusters | None = None
 
 
 class OverlapSettings(Section):

@@ -1,21 +1,43 @@
 """Reading a configuration: a YAML file or preset, overrides, and every mistake told in one `ConfigError` sentence."""
 
 import difflib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import SPOTTERS, Config
+from pipeline.plain_yaml import MAX_DEPTH, SURROGATE, NotPlainError, load_plain
 
 PRESETS = Path(__file__).resolve().parent.parent / "configs"
 
+MAX_SENTENCE = 500
+
+_PLAINLY = {
+    "model_type": "should be a section, `key: value`",
+    "model_attributes_type": "should be a section, `key: value`",
+    "dict_type": "should be a section, `key: value`",
+    "mapping_type": "should be a section, `key: value`",
+    "tuple_type": "should be a list",
+    "too_short": "should not be empty",
+    "union_tag_invalid": "engine should be one of {expected_tags}",
+}
+"""pydantic's types of mistakes that its own messages tell in Python's words."""
+
 
 class ConfigError(ValueError):
-    """A mistake in a configuration, told in one sentence."""
+    """A mistake in a configuration, told in one sentence: a line of at most MAX_SENTENCE characters."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(shortened(" ".join(sentence.split()), MAX_SENTENCE))
+
+
+def shortened(text: str, length: int) -> str:
+    """Text of at most `length` characters, its middle left out."""
+    half = (length - 5) // 2
+    return text if len(text) <= length else f"{text[:half]} ... {text[-half:]}"
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -38,11 +60,25 @@ def parse(values: Mapping[str, Any]) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
+def parse_yaml(text: str | bytes) -> Any:
+    """The values of a YAML text, those of JSON; raises `ConfigError`."""
+    try:
+        return load_plain(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ConfigError(f"{'' if isinstance(error, NotPlainError) else 'not YAML: '}{error.problem}{line}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {str(error).splitlines()[0]}") from None  # the second names a buffer
+
+
 def _find(path: str | Path) -> Path:
-    if (found := Path(path)).is_file():
-        return found
-    if (preset := PRESETS / f"{path}.yaml").is_file() and preset.parent == PRESETS:
-        return preset
+    try:
+        if (found := Path(path)).is_file():
+            return found
+        if (preset := PRESETS / f"{path}.yaml").is_file() and preset.parent == PRESETS:
+            return preset
+    except OSError as error:  # a name too long
+        raise ConfigError(f"No configuration file {str(path)!r}: {error.strerror}.") from None
     raise ConfigError(
         f"No configuration file {str(path)!r}; presets: {', '.join(sorted(p.stem for p in PRESETS.glob('*.yaml')))}."
     )
@@ -50,28 +86,14 @@ def _find(path: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        values = parse_yaml(path.read_bytes())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no sections (a mapping such as `run: ...`).")
     return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without tags that make objects; a key given twice, of which one would win in silence, is refused."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for (_, key), times in keys.items():
-            if times > 1:
-                raise ConfigError(f"{key!r} is given {times} times in the section at line {node.start_mark.line + 1}.")
-        return node
-
-
-def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -79,6 +101,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     *sections, key = parts = [part.strip() for part in path.split(".")]
     if not sign or not all(parts):
         raise ConfigError(f"--set {override!r}: expected section.key=value.")
+    if len(parts) > MAX_DEPTH or SURROGATE.search(override):
+        raise ConfigError(f"--set {override!r}: nested too deep, or not UTF-8.")
     for section in sections:
         if values.get(section) is None:
             values[section] = {}
@@ -86,23 +110,24 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is no section.")
     try:
-        values[key] = _parse_yaml(text)
-    except yaml.YAMLError:
+        values[key] = load_plain(text)
+    except yaml.YAMLError as error:
         # `*.tar`, `@list` or `{a,b}.tar`: plain text that YAML would want quoted.
+        if isinstance(error, NotPlainError) and text.lstrip()[:1] not in ("*", "&", "!"):
+            raise ConfigError(f"--set {path}: {error.problem}.") from None
         values[key] = text
-    except RecursionError:
-        raise ConfigError(f"--set {path}: the value is nested too deep.") from None
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first mistake pydantic found, as one sentence with the key's path."""
-    first = error.errors(include_url=False)[0]
+    """The first mistake pydantic found, a missing key last, as one sentence with the key's path."""
+    first = min(error.errors(include_url=False), key=lambda one: one["type"] == "missing")
     names, path = _names_beside(first["loc"])
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1].casefold(), names, 1, 0.4)
         return f"{key}: no such key; did you mean {near[0]!r}?" if near else f"{key}: no such key."
-    message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    plain = _PLAINLY.get(first["type"])
+    message = plain.format(**first.get("ctx", {})) if plain else first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_type" and not isinstance(first["input"], Mapping | Sequence | None):
         message += f"; quote it: '{first['input']}'"
     return f"{key}: {message}" if key else message
@@ -113,11 +138,12 @@ def _names_beside(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
     model: type[BaseModel] = Config
     path: list[str] = []
     for part in map(str, location):
-        if part in SPOTTERS and path == ["spotting"]:
+        if part in SPOTTERS and path == ["spotting"] and model is Config:
             model = SPOTTERS[part]
             continue
-        field = model.model_fields.get(part)
-        if field and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
-        path.append(part)
+        if field := model.model_fields.get(part):
+            kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if isinstance(kind, type)]
+            models = [kind for kind in kinds if issubclass(kind, BaseModel)]
+            model = models[0] if len(models) == 1 else model
+        path.append(part if part.strip() else repr(part))
     return list(model.model_fields), path

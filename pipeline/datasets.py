@@ -28,6 +28,11 @@ def embeddings_of(config: Config) -> Dataset:
     return Dataset("embeddings", config.clip.name)
 
 
+def import_of(config: Config) -> Dataset:
+    """Folder of the index by which embeddings are imported."""
+    return Dataset("imports", config.clip.name)
+
+
 def spotted_of(config: Config) -> Dataset:
     return Dataset("spotted", config.spotting.name)
 
@@ -40,11 +45,17 @@ def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
     """What a configuration says of how a dataset is made: what names, places or hardware it says is left out."""
     match dataset.kind:
         case SAMPLES.kind:
-            return config.input.model_dump(mode="json", exclude={"shards", "root"})
+            return config.input.model_dump(mode="json", exclude={"shards", "root", "sample_shards"})
         case "embeddings":
-            return config.clip.model_dump(mode="json", exclude={"name", "device", "batch_size"})
+            exclude: dict[str, Any] = {"name": True, "device": True, "batch_size": True}
+            if config.clip.imported:
+                exclude |= {"precision": True, "imported": {"folder": True}}
+            return config.clip.model_dump(mode="json", exclude=exclude)
         case "spotted":
-            return config.spotting.model_dump(mode="json", exclude={"name", "model_directory", "download"})
+            exclude = dict.fromkeys(("name", "model_directory", "download", "batch_pixels", "time_limit"), True)
+            return config.spotting.model_dump(mode="json", exclude=exclude)
+        case "clusters" if config.cluster.imported:
+            return {"imported": config.cluster.imported.model_dump(mode="json", exclude={"centroids", "pca"})}
         case "clusters":
             return config.cluster.model_dump(mode="json", exclude={"name"})
         case "profiles":

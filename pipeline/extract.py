@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.clip import Clip
 from pipeline.config import Config, InputConfig
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.fingerprint import Fields, digest
@@ -22,6 +21,11 @@ from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
 from pipeline.shards import Shard, sample_uid
 from pipeline.spotting import Spotter, Spotting
 from pipeline.stages import Stages
+from pipeline.vectors import to_column
+
+if TYPE_CHECKING:
+    # It takes torch and open_clip, which a pass without CLIP does not.
+    from pipeline.clip import Clip
 
 BATCH_PIXELS = 64_000_000
 """Decoded pixels a batch may hold (3 bytes each), unless one image alone has more."""
@@ -63,7 +67,7 @@ class Extractor:
         spotter: the text spotter, or None where this worker spots no text.
     """
 
-    def __init__(self, config: Config, clip: Clip | None, spotter: Spotter | None) -> None:
+    def __init__(self, config: Config, clip: "Clip | None", spotter: Spotter | None) -> None:
         self._config = config
         self._clip = clip
         self._spotter = spotter
@@ -72,8 +76,9 @@ class Extractor:
         columns = (*schema.SAMPLES, *schema.metadata_columns(config.input.metadata))
         self._columns: dict[Dataset, tuple[schema.Column, ...]] = {REJECTS: schema.REJECTS, SAMPLES: columns}
         if clip:
-            self._fields[embeddings_of(config)] = {**clip.fields(), "samples": digest(samples)}
-            self._columns[embeddings_of(config)] = schema.embeddings(clip.dim)
+            embeddings, stored_as = embeddings_of(config), config.clip.stored_as
+            self._fields[embeddings] = {**clip.fields(), "stored_as": stored_as, "samples": digest(samples)}
+            self._columns[embeddings] = schema.embeddings(clip.dim, stored_as)
         if spotter:
             self._fields[spotted_of(config)] = {**spotter.fingerprint(), "samples": digest(samples)}
             self._columns[spotted_of(config)] = schema.SPOTTED_TEXT
@@ -159,11 +164,13 @@ class Extractor:
             with stages.time("clip"):
                 embedded = self._clip(images, [sample.raw.caption for sample in samples])
             table = pa.Table.from_pylist(identity, schema.arrow(schema.IDENTITY))
+            stored_as = self._config.clip.stored_as
             for name, values in {
-                "clip_score": embedded.score,
-                "caption_truncated": embedded.truncated,
-                "image_embedding": _vectors(embedded.image),
-                "text_embedding": _vectors(embedded.text),
+                schema.CLIP_STATUS.name: [schema.ClipStatus.OK] * len(samples),
+                schema.CLIP_SCORE.name: embedded.score,
+                schema.CAPTION_TRUNCATED.name: embedded.truncated,
+                schema.IMAGE_EMBEDDING: to_column(embedded.image, stored_as),
+                schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as),
             }.items():
                 table = table.append_column(name, pa.array(values))
             part.write(table)
@@ -263,9 +270,3 @@ def _spotted_row(found: Spotting) -> dict[str, Any]:
             for word in found.words
         ],
     }
-
-
-def _vectors(embeddings: Any) -> pa.Array:
-    """(n, d) float32 as fixed-size lists of float16."""
-    flat = pa.array(embeddings.astype("float16").reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.datasets import Dataset
+from pipeline.secrets import without_secrets
 from pipeline.shards import Shard
 
 FOOTER = b"parrotscope"
@@ -17,22 +17,27 @@ ROW_GROUP_ROWS = 8192
 """Rows gathered before a row group is written: at 512 dimensions about 16 MB of embeddings."""
 
 
+def open_writer(path: str, types: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """A writer of what every reader reads; `options` are pyarrow's, beside these."""
+    return pq.ParquetWriter(
+        path,
+        types,
+        compression="zstd",
+        # Without it a flipped bit in a page can come out as other values.
+        write_page_checksum=True,
+        # Embeddings hold no repeated values: a dictionary only grows them. Splitting their bytes would save 8 %,
+        # but DuckDB 2.0 does not read split float16, and Spark before 4.3 reads nothing that is split.
+        use_dictionary=[field.name for field in types if pa.types.is_string(field.type)],
+        **options,
+    )
+
+
 class PartWriter:
     """Rows of one part, gathered into row groups of even size."""
 
     def __init__(self, path: str, columns: Sequence[schema.Column]) -> None:
         self.schema = schema.arrow(columns)
-        vectors = [c.name for c in columns if pa.types.is_fixed_size_list(c.type)]
-        self._writer = pq.ParquetWriter(
-            path,
-            self.schema,
-            compression="zstd",
-            # Without it a flipped bit in a page can come out as other values.
-            write_page_checksum=True,
-            # Embeddings hold no repeated values: a dictionary only grows them, splitting bytes shrinks them.
-            use_dictionary=[c.name for c in columns if pa.types.is_string(c.type)],
-            use_byte_stream_split=[f"{name}.list.element" for name in vectors],
-        )
+        self._writer = open_writer(path, self.schema)
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
 
@@ -66,7 +71,8 @@ class PartWriter:
         self._writer.close()
 
     def _flush(self) -> None:
-        if self._waiting:
+        # Hugging Face datasets stumbles over a row group without rows.
+        if self._waiting_rows:
             self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP_ROWS)
             self._waiting, self._waiting_rows = [], 0
 
@@ -82,7 +88,7 @@ def part_facts(
     return {
         "schema_version": schema.VERSION,
         "dataset": str(dataset),
-        "source": asdict(shard),
+        "source": {"id": shard.id, "url": without_secrets(shard.url), "size": shard.size, "etag": shard.etag},
         "fingerprint": fingerprint,
         "counts": dict(counts),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},

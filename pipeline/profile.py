@@ -7,20 +7,22 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.claims import claim, input_digest
+from pipeline.claims import check_part, claim, input_digest
 from pipeline.clustering import ClusterModel
-from pipeline.clusters import cluster_fields
+from pipeline.clusters import cluster_facts, cluster_fields
 from pipeline.config import Config
-from pipeline.datasets import CLUSTER_FACTS, SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
+from pipeline.datasets import SAMPLES, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.fingerprint import Fields, digest
 from pipeline.overlap import overlap
 from pipeline.parts import part_facts
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard
 from pipeline.stages import Stages
+from pipeline.vectors import to_matrix
 
 KEYS = [column.name for column in schema.IDENTITY]
-EMBEDDING_COLUMNS = [*KEYS, schema.CLIP_SCORE.name, schema.CAPTION_TRUNCATED.name, schema.IMAGE_EMBEDDING]
+CLIP = (schema.CLIP_STATUS, schema.CLIP_SCORE, schema.CAPTION_TRUNCATED)
+EMBEDDING_COLUMNS = [*KEYS, *(column.name for column in CLIP), schema.IMAGE_EMBEDDING]
 
 
 def profile_fields(run: Run, config: Config) -> Fields:
@@ -32,14 +34,12 @@ def profile_fields(run: Run, config: Config) -> Fields:
     """
     inputs = (SAMPLES, embeddings_of(config), spotted_of(config))
     digests = {dataset.kind: input_digest(run, config, dataset) for dataset in inputs}
-    facts = run.read_json(clusters_of(config), CLUSTER_FACTS)
-    if facts is None:
-        raise RunError(f"{run.url} has no {clusters_of(config)} yet: cluster first.")
+    facts = cluster_facts(run, config)
     fields = cluster_fields(run, config)
     # Centroids of another model's embeddings would be compared with these without an error.
     claim(run, config, clusters_of(config), fields)
-    # They depend on the shards they saw as well as on their settings.
-    digests["clusters"] = digest({**fields, "shards": facts["shards_digest"]})
+    # They depend on what they were fitted to, or imported from, as well as on their settings.
+    digests["clusters"] = digest({**fields, "digest": facts["digest"]})
     return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **digests}
 
 
@@ -54,11 +54,7 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
     dataset = profiles_of(config)
     rows = failed = 0
     for source in (SAMPLES, embeddings_of(config), spotted_of(config)):
-        if run.footer(source, shard.id).get("fingerprint") != fields[source.kind]:
-            raise RunError(
-                f"{run.part_path(source, shard.id)} was made under other settings than {source}; remove it and "
-                "extract it again."
-            )
+        check_part(run, source, shard.id, fields[source.kind])
     with run.part(dataset, shard.id, columns) as part:
         for samples, embeddings, spotted in zip_longest(
             run.read_batches(SAMPLES, shard.id),
@@ -69,11 +65,10 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
             with stages.time("overlap"):
                 rates = overlap(samples, spotted, config.overlap)
             with stages.time("assign"):
-                ids, distances = clusters.assign(_matrix(embeddings[schema.IMAGE_EMBEDDING]))
+                assigned = _assigned(clusters, embeddings[schema.IMAGE_EMBEDDING])
             found: dict[str, Any] = {name: samples[name] for name in samples.column_names}
-            for table in (embeddings, spotted, rates):
+            for table in (embeddings, spotted, rates, assigned):
                 found |= {name: table[name] for name in table.column_names if name not in found}
-            found["cluster_id"], found["cluster_distance"] = pa.array(ids), pa.array(distances)
             part.write(pa.table({column.name: found[column.name] for column in columns}))
             rows += samples.num_rows
             failed += spotted[schema.SPOTTED.name].null_count
@@ -89,7 +84,10 @@ def _check_aligned(shard: Shard, *tables: pa.Table | None) -> None:
         raise RunError(f"Shard {shard.id}: its parts hold different samples; remove them and extract it again.")
 
 
-def _matrix(vectors: pa.ChunkedArray) -> np.ndarray:
-    """Fixed-size lists as a (n, d) float32 array."""
-    array = vectors.combine_chunks()
-    return np.asarray(array.flatten()).reshape(len(array), -1).astype(np.float32)
+def _assigned(clusters: ClusterModel, embeddings: pa.ChunkedArray) -> pa.Table:
+    """The columns of `schema.CLUSTER`, null where there is no embedding."""
+    present = embeddings.is_valid().to_numpy()
+    ids, distances = np.zeros(len(present), np.int32), np.zeros(len(present), np.float32)
+    ids[present], distances[present] = clusters.assign(to_matrix(embeddings))
+    columns = [pa.array(values, mask=~present) for values in (ids, distances)]
+    return pa.table(columns, schema.arrow(schema.CLUSTER))

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -28,7 +29,16 @@ from pipeline.config_file import ConfigError, parse
 from pipeline.datasets import CLUSTER_FACTS, Dataset
 from pipeline.fingerprint import software
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter
+from pipeline.secrets import plain, without_secrets
 from pipeline.shards import Shard
+
+COMPACTED = "_compacted.json"
+"""Beside compacted files: which of them are to be read, of which shards, and what they were made from."""
+
+
+def compacted_of(dataset: Dataset) -> Dataset:
+    """Where the compacted files of a dataset lie, as a dataset whose 'shards' are files."""
+    return Dataset(f"compacted/{dataset.kind}", dataset.name)
 
 
 class RunError(RuntimeError):
@@ -69,7 +79,7 @@ class Run:
 
     def write_bytes(self, data: bytes, *parts: object) -> None:
         """Write a small file under its final name at once."""
-        with self._committed(self.path(*parts)) as spool:
+        with self.committed(self.path(*parts)) as spool:
             Path(spool).write_bytes(data)
 
     def write_json(self, value: object, *parts: object) -> None:
@@ -83,7 +93,7 @@ class Run:
             return
 
     @contextmanager
-    def _committed(self, final: str) -> Iterator[str]:
+    def committed(self, final: str) -> Iterator[str]:
         """Yield a local file to fill, then make it appear as `final`: renamed, or put on an object store.
 
         fsspec's own write handles are avoided: on an exception they close, and so publish half an object.
@@ -145,7 +155,7 @@ class Run:
     @contextmanager
     def part(self, dataset: Dataset, shard: str, columns: Sequence[schema.Column]) -> Iterator["PartWriter"]:
         """Write a part batch by batch; it appears when the block ends without an exception."""
-        with self._committed(self.part_path(dataset, shard)) as spool:
+        with self.committed(self.part_path(dataset, shard)) as spool:
             writer = PartWriter(spool, columns)
             try:
                 yield writer
@@ -209,11 +219,38 @@ class Run:
         return not self.done(dataset) and self.read_json(dataset, CLUSTER_FACTS) is None
 
     def dataset(self, dataset: Dataset) -> pa.dataset.Dataset:
-        """All parts of a dataset as one lazily read Arrow dataset, in the order of the shard ids."""
-        paths = [self.part_path(dataset, shard) for shard in sorted(self.done(dataset))]
-        if not paths:
+        """The rows of all parts of a dataset as one lazily read Arrow dataset, in no order to rely on.
+
+        They are read from the compacted files that hold them, where there are any, and else from the parts.
+        """
+        done = self.done(dataset)
+        if not done:
             raise RunError(f"{self.url} has no {dataset} yet.")
-        return pa.dataset.dataset(paths, filesystem=self.fs, format="parquet")
+        compacted = self.compacted(dataset, done)
+        rest = done.difference(*compacted.values())
+        paths = [*compacted, *(self.part_path(dataset, shard) for shard in sorted(rest))]
+        # The parts' own types: compacted vectors may be wider.
+        types = self.part_schema(dataset, min(done))
+        options = pa.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        parquet = pa.dataset.ParquetFileFormat(default_fragment_scan_options=options)
+        return pa.dataset.dataset(paths, types, parquet, filesystem=self.fs)
+
+    def compacted(self, dataset: Dataset, done: set[str]) -> dict[str, list[str]]:
+        """Paths of the compacted files that stand for parts of `done`, each with the shards it covers.
+
+        A file stands for its parts while all of them are there and have the fingerprint it was made from: what is
+        done, the parts alone say.
+        """
+        folder = compacted_of(dataset)
+        record = self.read_json(folder, COMPACTED)
+        if not record or not done or record["fingerprint"] != self.footer(dataset, min(done)).get("fingerprint"):
+            return {}
+        there = self.done(folder)
+        return {
+            self.part_path(folder, name): shards
+            for name, shards in record["files"].items()
+            if name in there and done.issuperset(shards)
+        }
 
     # Facts of the whole run
 
@@ -222,7 +259,7 @@ class Run:
 
     def write_config(self, config: Config, sections: Collection[str]) -> None:
         """Store the configuration as run.yaml; where there is one, only the sections that a job has gone by."""
-        values = config.model_dump(mode="json")
+        values = plain(config.model_dump(mode="json"))
         if self.exists():
             values = self.config().model_dump(mode="json") | {name: values[name] for name in sections}
         text = yaml.safe_dump({**values, "software": software()}, sort_keys=False, allow_unicode=True).encode()
@@ -244,45 +281,57 @@ class Run:
             raise RunError(f"{self.path('run.yaml')} is damaged: {error}") from None
 
     def shards(self) -> list[Shard]:
-        """The shards the run knows, sorted by id; empty before its first job."""
+        """The shards the run reads, sorted by id; empty before its first job."""
+        return [shard for shard in self.collection() if shard.sampled]
+
+    def collection(self) -> list[Shard]:
+        """The shards the run knows, those left out by input.sample_shards included, sorted by id."""
         path = self.path("shards.parquet")
         if not self.fs.exists(path):
             return []
         with self.fs.open(path, "rb") as file:
             rows = pq.read_table(file).to_pylist()
-        return [Shard(row["shard"], row["source"], row["size"], row["etag"]) for row in rows]
+        return [Shard(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in rows]
 
     def merged_shards(self, listed: Sequence[Shard]) -> list[Shard]:
-        """Listed shards and those the run knows, sorted by id. A shard that moved is read where it is listed.
+        """Listed shards and those the run knows, sorted by id.
+
+        A shard that moved is read where it is listed, and one that the run has begun to read stays in it.
 
         Raises:
             RunError: a known shard has changed at its source, or would come in again under another id.
         """
-        known = {shard.id: shard for shard in self.shards()}
+        known = {shard.id: shard for shard in self.collection()}
         ids = {shard.url: shard.id for shard in known.values()}
         for shard in listed:
             old = known.get(shard.id, shard)
-            if ids.get(shard.url, shard.id) != shard.id:
+            if (other := ids.get(without_secrets(shard.url), shard.id)) != shard.id:
                 raise RunError(
-                    f"{shard.url} is shard {ids[shard.url]} of the run and would now be {shard.id}: the shards' "
+                    f"{shard.url} is shard {other} of the run and would now be {shard.id}: the shards' "
                     "common root has moved; set input.root to what it was."
                 )
-            if (old.size, old.etag) != (shard.size, shard.etag):
+            if old.sampled and (old.size, old.etag) != (shard.size, shard.etag):
                 raise RunError(
                     f"Shard {shard.id} changed at its source since the run began: {old.url} had size "
                     f"{old.size} and etag {old.etag}, {shard.url} has {shard.size} and {shard.etag}; "
                     "restore it, or profile it in another run."
                 )
-            known[shard.id] = shard
+            known[shard.id] = replace(shard, sampled=shard.sampled or old.sampled)
         return sorted(known.values(), key=lambda shard: shard.id)
 
     def write_shards(self, shards: Sequence[Shard]) -> None:
-        """Store the list of shards, where it differs from what is there."""
-        if shards == self.shards():
+        """Store the list of shards beside those that are known, where it differs from what is there.
+
+        Their URLs are kept without what opens them: credentials are the environment's.
+        """
+        stored = {shard.id: shard for shard in self.collection()}
+        merged = stored | {shard.id: replace(shard, url=without_secrets(shard.url)) for shard in shards}
+        if merged == stored:
             return
-        table = pa.Table.from_pylist(
-            [{"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag} for s in shards],
-            schema.arrow(schema.SHARDS),
-        )
-        with self._committed(self.path("shards.parquet")) as spool:
+        rows = [
+            {"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag, "sampled": s.sampled}
+            for _, s in sorted(merged.items())
+        ]
+        table = pa.Table.from_pylist(rows, schema.arrow(schema.SHARDS))
+        with self.committed(self.path("shards.parquet")) as spool:
             pq.write_table(table, spool, compression="zstd")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schema
+from pipeline.vectors import Floats, to_matrix
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 
@@ -59,23 +60,24 @@ def sampling_threshold(uids: Iterable[pa.StringArray | pa.ChunkedArray], size: i
     return np.partition(np.concatenate(kept), size - 1)[size - 1] if count >= size else threshold
 
 
-def draw_sample(batches: Iterable[pa.Table], size: int, threshold: np.uint64) -> npt.NDArray[np.float16]:
-    """Second pass: the image embeddings of the `size` samples of the smallest hashes, float16 (<= size, d).
+def draw_sample(batches: Iterable[pa.Table], size: int, threshold: np.uint64) -> Floats:
+    """Second pass: the image embeddings of the `size` samples of the smallest hashes, as stored, (<= size, d).
 
     Rows are sorted by (hash, uid, shard, index). `batches` have the columns uid, shard, index and
-    image_embedding. Memory: twice the result and one batch. Raises ValueError if there is no sample at all.
+    image_embedding; rows without an embedding are none of the sample, and their uids should be none of the first
+    pass. Memory: twice the result and one batch. Raises ValueError if there is no sample at all.
     """
     keys: list[pa.Table] = []
-    embeddings: list[npt.NDArray[np.float16]] = []
+    embeddings: list[Floats] = []
     count = 0
-    for batch in batches:
+    for table in batches:
+        batch = table.filter(table[schema.IMAGE_EMBEDDING].is_valid())
         hashes = sample_hash(batch[schema.UID.name])
         rows = batch.append_column(_HASH, pa.array(hashes)).filter(pa.array(hashes <= threshold))
         if not len(rows):
             continue
-        vectors = rows[schema.IMAGE_EMBEDDING].combine_chunks().flatten()
         keys.append(rows.select(_ORDER))
-        embeddings.append(vectors.to_numpy(zero_copy_only=False).reshape(len(rows), -1))
+        embeddings.append(to_matrix(rows[schema.IMAGE_EMBEDDING]))
         count += len(rows)
         if count > 2 * size:  # uids that repeat, as DataComp's may
             keys, embeddings = _first(keys, embeddings, size)
@@ -85,9 +87,7 @@ def draw_sample(batches: Iterable[pa.Table], size: int, threshold: np.uint64) ->
     return _first(keys, embeddings, size)[1][0]
 
 
-def _first(
-    keys: list[pa.Table], embeddings: list[npt.NDArray[np.float16]], size: int
-) -> tuple[list[pa.Table], list[npt.NDArray[np.float16]]]:
+def _first(keys: list[pa.Table], embeddings: list[Floats], size: int) -> tuple[list[pa.Table], list[Floats]]:
     """The first `size` rows in order, as one table and one array."""
     table = pa.concat_tables(keys)
     order = pc.sort_indices(table, [(name, "ascending") for name in _ORDER])[:size]

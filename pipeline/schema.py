@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 
 class RejectReason(StrEnum):
@@ -31,6 +31,16 @@ class RejectReason(StrEnum):
     NO_END_MARKER = "no_end_marker"
     DATA_AFTER_END = "data_after_end"
     CORRUPT_STREAM = "corrupt_stream"  # the compressed stream is damaged
+
+
+class ClipStatus(StrEnum):
+    """Whether a sample has embeddings: computed ones always are `ok`, imported ones may not be there."""
+
+    OK = "ok"
+    MISSING = "missing"  # the import has no row for the sample
+    AMBIGUOUS = "ambiguous"  # the import has several rows of the sample's key
+    MISMATCH = "mismatch"  # the import's row of that key has another caption
+    INVALID = "invalid"  # the import's image embedding is zero or not finite
 
 
 class SpotStatus(StrEnum):
@@ -86,11 +96,23 @@ SHARD = Column("shard", pa.string(), "", "shard id: the path below the shards' r
 INDEX = Column("index", pa.int32(), "", "position of the sample group in the shard, rejects included")
 KEY = Column("key", pa.string(), "", "webdataset key: the member name up to the first dot of its base name")
 UID = Column("uid", pa.string(), "hex", "128-bit id: DataComp's own, else blake2b of (shard, index, key)")
-CLIP_SCORE = Column("clip_score", pa.float32(), "cosine", "cosine of image and text embedding, not scaled")
+CLIP_STATUS = Column("clip_status", pa.string(), "", "ok; else why an imported embedding could not be used")
+CLIP_SCORE = Column(
+    "clip_score",
+    pa.float32(),
+    "cosine",
+    "cosine of image and text embedding, not scaled; null: not in the import",
+    nullable=True,
+)
 CAPTION_TRUNCATED = Column(
-    "caption_truncated", pa.bool_(), "", "the caption has more tokens than CLIP's context: its end is unseen"
+    "caption_truncated",
+    pa.bool_(),
+    "",
+    "the caption has more tokens than CLIP's context: its end is unseen; null: not in the import",
+    nullable=True,
 )
 IMAGE_EMBEDDING = "image_embedding"
+TEXT_EMBEDDING = "text_embedding"
 SPOT_STATUS = Column("spot_status", pa.string(), "", "ok, or failed: then words, class and rates are null")
 SPOTTED = Column(
     "spotted",
@@ -107,6 +129,7 @@ SHARDS = (
     Column("source", pa.string(), "", "URL of the tar"),
     Column("size", pa.int64(), "bytes", "size of the object when the run first saw it", nullable=True),
     Column("etag", pa.string(), "", "etag on an object store; modification time elsewhere", nullable=True),
+    Column("sampled", pa.bool_(), "", "the run reads it; false: left out by input.sample_shards"),
 )
 
 IDENTITY = (SHARD, INDEX, KEY, UID)
@@ -133,15 +156,19 @@ REJECTS = (
 )
 
 
-def embeddings(dim: int) -> tuple[Column, ...]:
-    """Columns of an embeddings dataset of `dim` dimensions."""
-    vector = pa.list_(pa.field("element", pa.float16(), False), dim)
+VECTOR_TYPES: Mapping[str, pa.DataType] = {"float16": pa.float16(), "float32": pa.float32()}
+
+
+def embeddings(dim: int, stored_as: str = "float16") -> tuple[Column, ...]:
+    """Columns of an embeddings dataset of `dim` dimensions, its numbers of one of `VECTOR_TYPES`."""
+    vector = pa.list_(pa.field("element", VECTOR_TYPES[stored_as], False), dim)
     return (
         *IDENTITY,
+        CLIP_STATUS,
         CLIP_SCORE,
         CAPTION_TRUNCATED,
-        Column(IMAGE_EMBEDDING, vector, "", "CLIP image embedding, L2-normalised in float32"),
-        Column("text_embedding", vector, "", "CLIP text embedding, L2-normalised in float32"),
+        Column(IMAGE_EMBEDDING, vector, "", "CLIP image embedding, L2-normalised in float32", nullable=True),
+        Column(TEXT_EMBEDDING, vector, "", "CLIP text embedding, L2-normalised in float32", nullable=True),
     )
 
 
@@ -218,8 +245,8 @@ OVERLAP = (
 )
 
 CLUSTER = (
-    Column("cluster_id", pa.int32(), "", "nearest centroid"),
-    Column("cluster_distance", pa.float32(), "", "L2 distance to that centroid in PCA space"),
+    Column("cluster_id", pa.int32(), "", "nearest centroid; null: no embedding", nullable=True),
+    Column("cluster_distance", pa.float32(), "", "L2 distance to that centroid in PCA space", nullable=True),
 )
 
 
@@ -230,6 +257,7 @@ def _without(columns: Iterable[Column], *others: Iterable[Column]) -> tuple[Colu
 
 PROFILES = (
     *SAMPLES,
+    CLIP_STATUS,
     CLIP_SCORE,
     CAPTION_TRUNCATED,
     *_without(SPOTTED_TEXT, IDENTITY),

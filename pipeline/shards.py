@@ -4,21 +4,23 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
-import fsspec
-from braceexpand import braceexpand
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.braces import count_expansions, expand
+from pipeline.storage import canonical, locate, refuse_unreadable, storage_errors
+
 MAX_EXPANSIONS = 10_000_000
+MAX_CHARACTERS = 1 << 31
 
 _MAX_ID = 180  # a file name may have 255 bytes, and parts add a suffix
-_MAX_DEPTH = 20
 _HTTP_REQUESTS = 32
 _SUFFIX = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
 _GLOB = re.compile(r"[*?\[]")
@@ -26,19 +28,21 @@ _PATTERN = re.compile(r"[*?\[{\\]")
 # A leading dot or underscore hides a file from pyarrow's datasets. The first alternative keeps the escapes
 # ("--" and "-.xx") apart from names that look like them.
 _UNSAFE = re.compile(rb"-(?=[^A-Za-z0-9_])|^[._]|[^A-Za-z0-9._-]")
-_UNREADABLE = re.compile("::|[\ud800-\udfff]")  # a byte that is not UTF-8 becomes half a surrogate pair
-_RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.-?(\d+))?")
 _DATACOMP_UID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar: file name in a run, URL, size in bytes, and ETag (a modification time if there is none)."""
+    """One tar: file name in a run, URL, size in bytes, and ETag (a modification time if there is none).
+
+    `sampled`: the run reads it; one that is not is known, so that statistics know what they are a sample of.
+    """
 
     id: str
     url: str
     size: int | None
     etag: str | None
+    sampled: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class _Pattern:
     text: str
     fs: Any
     path: str
+
+    def paths(self) -> Iterator[str]:
+        """Its paths, braces expanded."""
+        return (canonical(self.fs, path) for path in expand(self.path))
 
     def url(self, path: str) -> str:
         """The URL of a path this pattern led to."""
@@ -61,44 +69,67 @@ def list_shards(patterns: Sequence[str], root: str | None = None) -> list[Shard]
     """The shards of some patterns, sorted by URL, each once.
 
     A pattern is a path or fsspec URL with braces, globs or both, or a list file (`@file`, or a name ending in
-    .txt) of a pattern a line, `#` for comments. A folder is listed once, not asked for file by file.
+    .txt) of a pattern a line, `#` for comments. A folder is listed once, not asked for file by file. `..` in a
+    local path goes by names, whatever is a link.
 
     A shard's id is its path below `root` (the common parent of the patterns' fixed parts if None; name it if
     patterns may be added later) without .tar, .tar.gz or .tgz, "/" written as "--", other characters than
     [A-Za-z0-9._-] as "-.xx".
 
-    Raises ValueError for a pattern that matches nothing or expands to more than MAX_EXPANSIONS, a shard
-    outside `root`, a name that is not UTF-8 or has "::" in it, and two shards of one id (case aside);
-    FileNotFoundError for a URL or brace expansion that is not there.
+    Raises ValueError for a pattern that matches nothing, more than MAX_EXPANSIONS names to look for, a URL that
+    `locate` refuses, a shard outside `root`, a name that is not UTF-8 or has "::" in it, and two shards of one id
+    (case aside); FileNotFoundError for a URL or brace expansion that is not there; OSError for what storage says.
     """
-    entries = [_Pattern(text, *url_to_fs(text)) for given in patterns for text in _lines(given)]
+    entries = [_Pattern(text, *locate(text)) for given in patterns for text in _lines(given)]
     if not entries:
         raise ValueError(f"no shard pattern in {list(patterns)}")
-    _refuse_unreadable(entry.text for entry in entries if isinstance(entry.fs, LocalFileSystem))
-    base = _common_parent(entries) if root is None else _folder(url_to_fs(root)[1])
+    _refuse_bombs(entries)
+    base = _common_parent(entries) if root is None else _folder(canonical(*locate(root)))
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}  # URL to path and fsspec's info
-    literals: dict[tuple[Any, str], list[tuple[str, str]]] = {}  # file system and folder to URLs and paths
+    literals: dict[tuple[Any, str], dict[str, str]] = {}  # file system and folder to paths and their URLs
     for entry in entries:
-        for path in _expand(entry.path):
+        for path in entry.paths():
             if _GLOB.search(_location(path)):
                 found |= {entry.url(match): (match, info) for match, info in _glob(entry, path)}
             else:
                 where = (entry.fs, path.rpartition("/")[0])
-                literals.setdefault(where, []).append((entry.url(path), path))
+                literals.setdefault(where, {})[path] = entry.url(path)
     missing = []
     for (fs, folder), files in literals.items():
-        infos = _infos(fs, folder, [path for _, path in files])
-        missing += [url for url, path in files if path not in infos]
-        found |= {url: (path, infos[path]) for url, path in files if path in infos}
+        with storage_errors(next(iter(files.values()))):
+            infos = _infos(fs, folder, list(files))
+        missing += [url for path, url in files.items() if path not in infos]
+        found |= {url: (path, infos[path]) for path, url in files.items() if path in infos}
     if missing:
-        raise FileNotFoundError(f"{len(missing)} shards do not exist, the first of them {missing[0]}")
-    _refuse_unreadable(path for path, _ in found.values())
+        many = f"{len(missing)} shards do not exist, the first of them"
+        raise FileNotFoundError(f"{many if len(missing) > 1 else 'there is no shard'} {missing[0]}")
+    refuse_unreadable(path for path, _ in found.values())
     shards = [
         Shard(_shard_id(url, path, base), url, info.get("size"), _etag(info))
         for url, (path, info) in sorted(found.items())
     ]
     _refuse_collisions(shards)
     return shards
+
+
+def sample_shards(shards: Sequence[Shard], share: float) -> list[Shard]:
+    """The shards, marked: `sampled` are ceil(share * n) of them, those of the smallest hashes of their ids.
+
+    A larger share of the same shards takes in all of a smaller one.
+    """
+    ranks = sorted(shards, key=lambda shard: hashlib.blake2b(shard.id.encode(), digest_size=16).digest())
+    chosen = {shard.id for shard in ranks[: math.ceil(share * len(shards))]}
+    return [replace(shard, sampled=shard.id in chosen) for shard in shards]
+
+
+def told_sample(collection: Sequence[Shard]) -> str | None:
+    """What the sampled shards are of the collection, in words; None if they are all of it."""
+    sampled = [shard for shard in collection if shard.sampled]
+    if len(sampled) == len(collection):
+        return None
+    part, whole = (sum(shard.size or 0 for shard in shards) for shards in (sampled, collection))
+    told = f"a sample of {len(sampled):,} of {len(collection):,} shards"
+    return f"{told}, {part / whole:.2%} of their bytes" if whole else told
 
 
 def sample_uid(shard_id: str, index: int, key: str, metadata: Mapping[str, Any]) -> str:
@@ -114,58 +145,32 @@ def _lines(pattern: str) -> Iterator[str]:
     if not pattern.startswith("@") and not pattern.endswith(".txt"):
         yield pattern
         return
-    with fsspec.open(pattern.removeprefix("@"), "rt", encoding="utf-8") as lines:
-        for line in lines:
-            if (text := line.strip()) and not text.startswith("#"):
-                yield text
+    fs, path = locate(file := pattern.removeprefix("@"))
+    try:
+        with storage_errors(file), fs.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                if (text := line.strip()) and not text.startswith("#"):
+                    if text.startswith("@") or text.endswith(".txt"):
+                        raise ValueError(f"{text!r} in it is a list itself: name it beside this one")
+                    yield text
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no list of shards {file}") from None
 
 
-def _expand(path: str) -> Iterable[str]:
-    if "{" not in path:
-        return (path,)
-    if (count := _count_expansions(path)) > MAX_EXPANSIONS:
-        raise ValueError(f"{path} expands to {count} shards, more than {MAX_EXPANSIONS}")
-    return braceexpand(path)
-
-
-def _count_expansions(path: str) -> int:
-    """How many strings braceexpand would give, without expanding (it holds every range in memory at once)."""
-    sums, products, starts = [0], [1], [0]
-    escaped = False
-    for at, character in enumerate(path):
-        if escaped or character == "\\":
-            escaped = not escaped
-        elif character == "{":
-            sums.append(0)
-            products.append(1)
-            starts.append(at + 1)
-            if len(starts) > _MAX_DEPTH:  # braceexpand recurses
-                raise ValueError(f"braces nested too deep in {path[:200]}")
-        elif character == "," and len(starts) > 1:
-            sums[-1] += products[-1]
-            products[-1] = 1
-        elif character == "}":
-            if len(starts) == 1:
-                raise ValueError(f"unbalanced braces in {path}")
-            alternatives = _count_range(path[starts.pop() : at]) or sums[-1] + products[-1]
-            del sums[-1], products[-1]
-            products[-1] *= alternatives
-    if len(starts) > 1:
-        raise ValueError(f"unbalanced braces in {path}")
-    return products[0]
-
-
-def _count_range(text: str) -> int:
-    """The length of a braceexpand range such as 00..99 or a..z..2, 0 for what is none."""
-    match = _RANGE.fullmatch(text)
-    if not match:
-        return 0
-    first, last = (ord(end) if end.isalpha() else int(end) for end in match.group(1, 2))
-    return abs(last - first) // (int(match[3] or 1) or 1) + 1
+def _refuse_bombs(entries: Sequence[_Pattern]) -> None:
+    names = characters = 0
+    for entry in entries:
+        names += (count := count_expansions(entry.path))
+        characters += count * len(entry.path)
+        if names > MAX_EXPANSIONS or characters > MAX_CHARACTERS:
+            raise ValueError(
+                f"{entry.text} makes it {names} shards to look for, more than {MAX_EXPANSIONS}, or with too long names"
+            )
 
 
 def _glob(entry: _Pattern, path: str) -> list[tuple[str, Mapping[str, Any]]]:
-    matches = entry.fs.glob(path, detail=True)
+    with storage_errors(entry.text):
+        matches = entry.fs.glob(path, detail=True)
     files = [(name, info) for name, info in matches.items() if info["type"] != "directory"]
     if not files:
         raise ValueError(f"{entry.text} matches nothing" + (f" at {path}" if path != entry.path else ""))
@@ -177,15 +182,19 @@ def _glob(entry: _Pattern, path: str) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _infos(fs: Any, folder: str, paths: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """fsspec's info of those of `paths`, all in `folder`, that are files."""
+    web = "http" in fs.protocol
 
     def ask(path: str) -> Mapping[str, Any]:
         try:
             return fs.info(path)  # type: ignore[no-any-return]
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # Of a web file fsspec says so whatever went wrong.
+            if web and (cause := error.__cause__) and getattr(cause, "status", None) != HTTPStatus.NOT_FOUND:
+                raise cause from None
             return {"type": "directory"}
 
     infos: dict[str, Mapping[str, Any]] = {}
-    if len(paths) == 1 or "http" in fs.protocol:  # a web server lists no sizes, if it lists at all
+    if len(paths) == 1 or web:  # a web server lists no sizes, if it lists at all
         with ThreadPoolExecutor(_HTTP_REQUESTS) as pool:
             infos = dict(zip(paths, pool.map(ask, paths), strict=True))
     else:
@@ -204,7 +213,10 @@ def _location(path: str) -> str:
 
 def _common_parent(entries: Sequence[_Pattern]) -> str:
     """The folder that the fixed part of every pattern is below, with a closing slash."""
-    fixed = {_PATTERN.split(_location(entry.path), maxsplit=1)[0].rpartition("/")[0] for entry in entries}
+    fixed = {
+        canonical(entry.fs, _PATTERN.split(_location(entry.path), maxsplit=1)[0].rpartition("/")[0])
+        for entry in entries
+    }
     levels = zip(*(folder.split("/") for folder in fixed), strict=False)
     common = [level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels)]
     if not common:
@@ -239,12 +251,6 @@ def _etag(info: Mapping[str, Any]) -> str | None:
         if (value := info.get(key)) is not None:
             return str(int(value * 1e9)) if isinstance(value, float) else str(value)
     return None
-
-
-def _refuse_unreadable(names: Iterable[str]) -> None:
-    for name in names:
-        if _UNREADABLE.search(name):
-            raise ValueError(f"the name {name!r} is not UTF-8, or has '::' in it, fsspec's chain of file systems")
 
 
 def _refuse_collisions(shards: Sequence[Shard]) -> None:

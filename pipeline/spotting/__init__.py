@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.schema import SpotStatus
-from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig
+from pipeline.spotting.config import CustomConfig, EasyOCRConfig, RapidOCRConfig, SpotterConfig, TesseractConfig
 
 Image = npt.NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -60,7 +60,7 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
     """Load the spotter of `config`.
 
     `threads` are the engine's own; OpenCV and torch keep to what `pipeline.threads` gave the process.
-    `device` is torch's name of it, as `cpu` or `cuda`; RapidOCR runs on the CPU whatever it is.
+    `device` is torch's name of it, as `cpu` or `cuda`; RapidOCR and Tesseract run on the CPU whatever it is.
 
     Raises:
         FileNotFoundError: the engine's models are not there.
@@ -76,6 +76,10 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
             from pipeline.spotting.easyocr import EasyOCRSpotter
 
             return EasyOCRSpotter(config, device)
+        case TesseractConfig():
+            from pipeline.spotting.tesseract import TesseractSpotter
+
+            return TesseractSpotter(config, threads)
         case CustomConfig():
             from pipeline.spotting.custom import CustomSpotter
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.section import DatasetName, Section
+from pipeline.section import DatasetName, Number, Section, Whole
 
 
 class _Spotter(Section):
@@ -16,19 +16,21 @@ class RapidOCRConfig(_Spotter):
     """RapidOCR 3: PP-OCRv6 small on OpenVINO, the default spotter. Its models come in its wheel."""
 
     engine: Literal["rapidocr"] = "rapidocr"
-    longest_side: int = Field(
+    longest_side: Whole = Field(
         960,
         ge=32,
         le=4096,
         description="pixels the detector sees along a side; smaller images are not enlarged",
     )
-    recognition_side: int = Field(
+    recognition_side: Whole = Field(
         2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"
     )
-    pixel_threshold: float = Field(0.3, ge=0, le=1, description="text probability of a pixel that is text")
-    box_threshold: float = Field(0.5, ge=0, le=1, description="mean text probability of a region that is a line")
-    unclip_ratio: float = Field(1.6, gt=0, le=4, description="a region grows by its area over its perimeter times this")
-    text_score: float = Field(0.5, ge=0, le=1, description="mean character confidence of a line that is kept")
+    pixel_threshold: Number = Field(0.3, ge=0, le=1, description="text probability of a pixel that is text")
+    box_threshold: Number = Field(0.5, ge=0, le=1, description="mean text probability of a region that is a line")
+    unclip_ratio: Number = Field(
+        1.6, gt=0, le=4, description="a region grows by its area over its perimeter times this"
+    )
+    text_score: Number = Field(0.5, ge=0, le=1, description="mean character confidence of a line that is kept")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
 
 
@@ -45,24 +47,48 @@ class EasyOCRConfig(_Spotter):
         None, description="where the weights are; null: $EASYOCR_MODULE_PATH/model, else ~/.EasyOCR/model"
     )
     download: bool = Field(False, description="fetch weights that are not there")
-    min_size: int = Field(6, ge=0, description="boxes no longer than this many pixels are dropped (EasyOCR: 20)")
-    mag_ratio: float = Field(
+    min_size: Whole = Field(6, ge=0, description="boxes no longer than this many pixels are dropped (EasyOCR: 20)")
+    mag_ratio: Number = Field(
         2.0, gt=0, le=8, description="the detector sees the image this many times larger (EasyOCR: 1)"
     )
-    canvas_size: int = Field(
+    canvas_size: Whole = Field(
         1280,
         ge=32,
         le=4096,
         description="but at most this many pixels along a side (EasyOCR: 2560, 6 GB of memory)",
     )
-    text_threshold: float = Field(0.7, ge=0, le=1)
-    low_text: float = Field(0.4, ge=0, le=1)
-    link_threshold: float = Field(0.4, ge=0, le=1)
-    batch_size: int = Field(
-        1,
+    text_threshold: Number = Field(0.7, ge=0, le=1)
+    low_text: Number = Field(0.4, ge=0, le=1)
+    link_threshold: Number = Field(0.4, ge=0, le=1)
+    batch_pixels: Whole | None = Field(
+        None,
         ge=1,
-        description="boxes of an image recognised together on a GPU; their shared padding shows in the text",
+        description="pixels a network gets at once, but one image at least, for 0.6 KB of memory each; decides no "
+        "word; null: 200,000 on a CPU, 8 million on a GPU",
     )
+
+
+class TesseractConfig(_Spotter):
+    """Tesseract: the program and its models are installed apart. Made for printed pages, it misses much in photos."""
+
+    engine: Literal["tesseract"] = "tesseract"
+    languages: tuple[Annotated[str, Field(pattern=r"^\w[\w-]*(/\w[\w-]*)?$")], ...] = Field(
+        ("eng",), min_length=1, description="Tesseract's codes, as eng or script/Latin; each is read by its own model"
+    )
+    model_directory: Path | None = Field(
+        None, description="where the .traineddata files are; null: $TESSDATA_PREFIX, else Tesseract's own"
+    )
+    page_segmentation: Literal[1, 3, 4, 5, 6, 11, 12] = Field(
+        11, description="Tesseract's --psm; 11: text anywhere, in no order; its own 3 expects a page and misses much"
+    )
+    magnification: Number = Field(
+        4.0, gt=0, le=8, description="it sees the image this many times larger: it reads best at 300 dpi"
+    )
+    longest_side: Whole = Field(
+        1600, ge=32, le=32_767, description="but at most this many pixels along a side; larger images are shrunk"
+    )
+    min_confidence: Number = Field(0.8, ge=0, le=1, description="of a word that is kept")
+    time_limit: Number = Field(60.0, gt=0, description="seconds until an image counts as failed; decides no word")
 
 
 class CustomConfig(_Spotter):
@@ -73,4 +99,6 @@ class CustomConfig(_Spotter):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-SpotterConfig = Annotated[RapidOCRConfig | EasyOCRConfig | CustomConfig, Field(discriminator="engine")]
+SpotterConfig = Annotated[
+    RapidOCRConfig | EasyOCRConfig | TesseractConfig | CustomConfig, Field(discriminator="engine")
+]

@@ -1,40 +1,37 @@
-"""EasyOCR: CRAFT finds boxes, a CRNN reads them, image by image, and no default of its own decides.
+"""EasyOCR: CRAFT finds boxes, a CRNN reads them, and no default of its own decides.
 
-Given an array, its `readtext` detects on it as RGB and turns it grey as BGR; here each step gets its own
-image. Quantisation is off: torch's is deprecated, and EasyOCR swallows its failure. Its weights are torch
-pickles, which it loads only if their MD5 is that of its release.
+Given an array, its `readtext` detects on it as RGB and turns it grey as BGR; given several, it scales them all to
+one size. Here only the steps below it are used, by `pipeline.spotting.easyocr_batches`. Quantisation is off: torch's
+is deprecated, and EasyOCR swallows its failure. Its weights are torch pickles, which it loads only if their MD5 is
+that of its release.
 """
 
 import hashlib
 import socket
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import easyocr
 import numpy as np
-import numpy.typing as npt
 import torch
 from easyocr.config import MODULE_PATH, detection_models, recognition_models
 from filelock import FileLock
 
+from pipeline.schema import SpotStatus
 from pipeline.spotting import Image, Spotting, Word, attempt
 from pipeline.spotting.boxes import split_words, to_polygon
 from pipeline.spotting.config import EasyOCRConfig
+from pipeline.spotting.easyocr_batches import CANVAS_STEP, BatchReader, Reading, unwrap
 
-_MAX_ASPECT = 100  # a longer box is a rule or a border, and reading it would take memory without bound
 _TIMEOUT = 20  # seconds without a byte until a download has failed
-
-# EasyOCR asks for pinned memory on a CPU, too, and torch says each time that there is none to pin.
-warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator is found")
 
 
 class EasyOCRSpotter:
-    """One image at a time through EasyOCR's detection and recognition."""
+    """Detect the lines of all images, then recognise them together."""
 
     def __init__(self, config: EasyOCRConfig, device: str) -> None:
         """Load the weights; with `config.download`, fetch them first if they are not there.
@@ -56,14 +53,15 @@ class EasyOCRSpotter:
         # On a GPU EasyOCR wraps its models to spread over all it sees; a worker has one.
         reader.detector = getattr(reader.detector, "module", reader.detector)
         reader.recognizer = getattr(reader.recognizer, "module", reader.recognizer)
-        self._reader = reader
+        self._reader = BatchReader(reader, config)
         tf32 = device != "cpu" and torch.backends.cudnn.allow_tf32 and torch.cuda.is_tf32_supported()
         self._precision = "tf32" if tf32 else "fp32"
 
     def fingerprint(self) -> dict[str, Any]:
         detector, recogniser = (hashlib.sha256(file.read_bytes()).hexdigest() for file in self._files)
         return {
-            **self._config.model_dump(exclude={"name", "model_directory", "download"}),
+            **self._config.model_dump(exclude={"name", "model_directory", "download", "batch_pixels"}),
+            "canvas_step": CANVAS_STEP,
             "languages": " ".join(self._config.languages),
             "precision": self._precision,
             "detector": detector,
@@ -71,51 +69,15 @@ class EasyOCRSpotter:
         }
 
     def spot(self, images: Sequence[Image]) -> list[Spotting]:
-        return [attempt(self._spot, image) for image in images]
-
-    def _spot(self, image: Image) -> tuple[Word, ...]:
-        height, width = image.shape[:2]
-        words = []
-        for quad, text, confidence in self.recognise(image, *self.detect(image)):
-            for span, part in split_words(text, quad):
-                polygon = to_polygon(part, width, height)
-                words.append(Word(text[span], float(np.clip(confidence, 0, 1)), polygon))
-        return tuple(words)
-
-    def detect(self, image: Image) -> tuple[list[list[int]], list[npt.NDArray[np.float64]]]:
-        """Lines of text: upright boxes x0, x1, y0, y1 inside the image, and quads (4, 2) of slanted ones."""
-        config = self._config
-        height, width = image.shape[:2]
-        scale = min(config.mag_ratio, config.canvas_size / max(height, width))
-        if min(height, width) * scale < 1:
-            return [], []  # the detector would see no row or no column of it
-        upright, slanted = self._reader.detect(
-            image,
-            min_size=config.min_size,
-            text_threshold=config.text_threshold,
-            low_text=config.low_text,
-            link_threshold=config.link_threshold,
-            canvas_size=config.canvas_size,
-            mag_ratio=config.mag_ratio,
-            reformat=False,
-        )
-        # EasyOCR's margins reach beyond the image, and a box without area would fail the whole image.
-        clipped = [[max(x0, 0), min(x1, width), max(y0, 0), min(y1, height)] for x0, x1, y0, y1 in upright[0]]
-        quads = [np.array(quad, np.float64) for quad in slanted[0]]
-        return (
-            [box for box in clipped if _readable(box[1] - box[0], box[3] - box[2])],
-            [quad for quad in quads if _readable(*np.linalg.norm(quad[1:3] - quad[0:2], axis=1))],
-        )
-
-    def recognise(
-        self, image: Image, upright: list[list[int]], slanted: list[npt.NDArray[np.float64]]
-    ) -> list[tuple[npt.NDArray[np.float64], str, float]]:
-        """Quad (4, 2) from top left clockwise, text and confidence of each line."""
-        if not upright and not slanted:
-            return []
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        lines = self._reader.recognize(grey, upright, slanted, batch_size=self._config.batch_size, reformat=False)
-        return [(np.asarray(quad, np.float64), text, float(confidence)) for quad, text, confidence in lines]
+        spottings = [attempt(lambda _: (), image) for image in images]  # what is no image fails here
+        sound = [index for index, spotting in enumerate(spottings) if spotting.status is SpotStatus.OK]
+        detected = self._reader.detect([images[index] for index in sound])
+        queue = [line for lines in detected if not isinstance(lines, Exception) for line in lines]
+        readings = iter(self._reader.recognise(queue))
+        for index, lines in zip(sound, detected, strict=True):
+            read = lines if isinstance(lines, Exception) else [next(readings) for _ in lines]
+            spottings[index] = attempt(partial(_words, read), images[index])
+        return spottings
 
 
 def fetch(config: EasyOCRConfig) -> None:
@@ -189,6 +151,16 @@ def _plight(files: tuple[Path, Path], error: Exception) -> str:
     )
 
 
-def _readable(width: float, height: float) -> bool:
-    """Whether a box has an area and is short enough to be a line of text."""
-    return min(width, height) >= 1 and max(width, height) <= _MAX_ASPECT * min(width, height)
+def _words(readings: Sequence[Reading | Exception] | Exception, image: Image) -> tuple[Word, ...]:
+    """The words of an image's lines.
+
+    Raises:
+        Exception: what the image or one of its lines failed with.
+    """
+    height, width = image.shape[:2]
+    words = []
+    for reading in map(unwrap, unwrap(readings)):
+        confidence = float(np.clip(reading.confidence, 0, 1))
+        for span, part in split_words(reading.text, reading.quad):
+            words.append(Word(reading.text[span], confidence, to_polygon(part, width, height)))
+    return tuple(words)

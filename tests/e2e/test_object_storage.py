@@ -3,6 +3,7 @@
 import io
 import signal
 import tarfile
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.run import Run
 from pipeline.shards import list_shards
 from tests.e2e.command import BLANK, parrotscope, start, write_config
 from tests.e2e.cutting_proxy import CuttingProxy
+from tests.e2e.member_cutting_proxy import MemberCuttingProxy
 from tests.e2e.test_resume import wait_until
 from tests.pipeline.shard_factory import encode, samples, tar
 
@@ -93,13 +95,25 @@ def test_ids_do_not_depend_on_the_bucket(server, local) -> None:
     assert all(shard.etag for shard in listed)
 
 
-def test_a_run_on_s3_has_the_rows_of_a_local_one(server, local, tmp_path) -> None:
+@pytest.fixture
+def ray_folder(monkeypatch):
+    """Where Ray keeps its logs; not below tmp_path, for a socket's path has at most 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_a_run_on_s3_has_the_rows_of_a_local_one(server, local, ray_folder, tmp_path) -> None:
     config, run = on_s3(tmp_path)
     output = parrotscope("profile", config, folder=tmp_path)
     assert_same_rows(run, local)
     assert run.config().run == run.url
     kept = output + run.fs.cat_file(run.path("run.yaml")).decode() + parrotscope("status", run.url, folder=tmp_path)
-    assert "the-test-secret" not in kept
+    logs = "".join(file.read_text(errors="replace") for file in ray_folder.rglob("*.*") if file.is_file())
+    assert "worker" in logs
+    for credential in ("the-test-secret", "the-test-id"):
+        assert credential not in kept
+        assert credential not in logs
     assert "extract: 3 shards, 0 to do" in parrotscope("profile", config, folder=tmp_path)
 
 
@@ -132,5 +146,25 @@ def test_connections_cut_at_random_offsets_lose_nothing(server, local, tmp_path,
         parrotscope("extract", config, folder=tmp_path)
     proxy.close()
     assert proxy.cut >= 3
+    parrotscope("profile", config, folder=tmp_path)
+    assert_same_rows(run, local)
+
+
+@pytest.mark.parametrize("member", [4, 21])
+def test_a_connection_cut_where_a_member_begins_loses_nothing(
+    server, local, shards, tmp_path, monkeypatch, member
+) -> None:
+    """What came is a sound beginning of a tar, and only its length tells that it is not the whole."""
+    with tarfile.open(fileobj=io.BytesIO(shards["a/00000.tar"])) as archive:
+        boundary = archive.getmembers()[member].offset
+    _, port = server.get_host_and_port()
+    proxy = MemberCuttingProxy(port, "a/00000.tar", boundary, cuts=2)
+    config, run = on_s3(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        parrotscope("extract", config, folder=tmp_path)
+    proxy.shutdown()
+    assert proxy.cut == 2
+    assert "no_end_marker" not in {row["reason"] for row in run.dataset(REJECTS).to_table().to_pylist()}
     parrotscope("profile", config, folder=tmp_path)
     assert_same_rows(run, local)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from jobs.cli import app
+from jobs.cli import MAX_SENTENCE, app
 from jobs.session import Terminated
 from pipeline import schema
 from pipeline.config_file import parse
@@ -53,6 +53,7 @@ def test_a_mistake_is_one_sentence(arguments, sentence, monkeypatch, tmp_path) -
 
 def test_unknown_commands_and_options_are_usage_errors() -> None:
     assert invoke("profil", "x").exit_code == 2
+    assert invoke("status", " ").exit_code == 2  # an unset variable of a shell is not the working folder
     assert invoke("extract", "quickstart", "--only", "ocr").exit_code == 2
 
 
@@ -147,6 +148,12 @@ class RayError(Exception):
 def test_what_a_user_can_act_on_is_one_sentence(error, status, monkeypatch) -> None:
     result = failing_status(error, monkeypatch)
     assert (result.exit_code, result.output) == (status, f"parrotscope: {error}\n")
+
+
+def test_an_error_of_pages_is_cut(monkeypatch) -> None:
+    result = failing_status(OSError("\x1b" * 100_000), monkeypatch)
+    assert len(result.output) <= len("parrotscope: \n") + MAX_SENTENCE
+    assert result.output.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch) -> None:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from jobs.console import make_console, printable, say, shown_url
+from jobs.console import make_console, printable, say
 
 
 @pytest.mark.parametrize(
@@ -22,22 +22,6 @@ from jobs.console import make_console, printable, say, shown_url
 )
 def test_printable(text: str, line: str) -> None:
     assert printable(text) == line
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://user:secret@host/a.tar?sig=x&y=z", "https://host/a.tar?…"),
-        ("https://user:sec@ret@host:80/a@b.tar", "https://host:80/a@b.tar"),
-        ("s3://bucket/a@b.tar", "s3://bucket/a@b.tar"),
-        ("simplecache::https://u@h/a?t=1", "simplecache::https://h/a?…"),
-        ("[Errno 2] 'https://h/a?t=1,2', and s3://k:s@b/c.", "[Errno 2] 'https://h/a?…', and s3://b/c."),
-        ("data/what?.tar", "data/what?.tar"),
-        ("://" * 3, "://" * 3),
-    ],
-)
-def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
 
 
 def test_a_console_takes_strings_as_they_are(monkeypatch) -> None:

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from pipeline import schema
-from pipeline.claims import changed_software, claim, claimed, input_digest, resolved, same_settings
+from pipeline.claims import changed_software, check_part, claim, claimed, input_digest, resolved, same_settings
 from pipeline.config import Config
 from pipeline.config_file import parse
 from pipeline.datasets import Dataset, clusters_of, embeddings_of
@@ -98,6 +98,27 @@ def test_a_run_begun_with_auto_is_continued_as_it_was_resolved(run) -> None:
     assert input_digest(run, resolved(run, config()), dataset)
     with pytest.raises(FingerprintError, match="precision = 'bf16', now it is 'fp32'"):
         input_digest(run, resolved(run, config(clip={"precision": "fp32"})), dataset)
+
+
+def test_imported_embeddings_have_no_precision_and_no_place(run) -> None:
+    def imported(folder: str) -> Config:
+        return config(clip={"imported": {"format": "datacomp", "folder": folder}})
+
+    dataset = embeddings_of(config())
+    claim(run, imported("a"), dataset, {"model": "m"})
+    assert resolved(run, imported("a")).clip.precision == "auto"
+    assert same_settings(run, imported("b"), dataset)
+    with pytest.raises(FingerprintError, match="embeddings/main was made with imported = "):
+        input_digest(run, config(), dataset)
+
+
+def test_a_part_that_was_made_otherwise_than_its_dataset_is_named(run) -> None:
+    dataset = embeddings_of(config())
+    with run.part(dataset, "a", INDEX) as part:
+        part.describe({"fingerprint": "x"})
+    check_part(run, dataset, "a", "x")
+    with pytest.raises(RunError, match=r"embeddings/main/a\.parquet was made under other settings"):
+        check_part(run, dataset, "a", "y")
 
 
 def test_changed_software_is_named(run, monkeypatch) -> None:

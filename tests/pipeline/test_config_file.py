@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.config_file import PRESETS, ConfigError, load, parse
+from pipeline.config_file import MAX_SENTENCE, PRESETS, ConfigError, load, parse, shortened
 
 MINIMAL = {"run": "runs/x", "input": {"shards": "a/*.tar"}}
 
@@ -45,12 +45,21 @@ def test_overrides_are_yaml_and_reach_any_depth(tmp_path) -> None:
         ({"clusters": {}}, "clusters: no such key; did you mean 'cluster'?"),
         ({"clip": {"modle": "x"}}, "clip.modle: no such key; did you mean 'model'?"),
         ({"spotting": {"longest_sid": 3}}, "spotting.longest_sid: no such key; did you mean 'longest_side'?"),
+        ({"spotting": {"easyocr": {}}}, "spotting.easyocr: no such key"),
+        ({"clip": {"imported": {"formt": "datacomp"}}}, "clip.imported.formt: no such key; did you mean 'format'?"),
+        ({"clip": {"": 1}}, "clip.'': no such key."),
         (
             {"input": {"shards": "a", "limits": {"max_pixel": 1}}},
             "input.limits.max_pixel: no such key; did you mean 'max_pixels'?",
         ),
         ({"cluster": {"k": 0}}, "cluster.k: Input should be greater than 0"),
-        ({"spotting": {"engine": "tesseracts"}}, "spotting"),
+        ({"spotting": {"engine": "tesseracts"}}, "spotting: engine should be one of 'rapidocr', "),
+        ({"spotting": {"engine": [None]}}, "spotting: engine should be one of 'rapidocr', "),
+        ({"spotting": []}, "spotting: should be a section, `key: value`"),
+        ({"spotting": {"engine": "easyocr", "languages": {"en": 1}}}, "spotting.languages: should be a list"),
+        ({"spotting": {"engine": "easyocr", "languages": []}}, "spotting.languages: should not be empty"),
+        ({"clip": 5}, "clip: should be a section, `key: value`"),
+        ({"input": {"shards": "a", "metadata": []}}, "input.metadata: should be a section, `key: value`"),
         ({"input": {"shards": []}}, "input.shards: name at least one shard pattern"),
         (
             {"input": {"shards": "a", "metadata": {"Caption": "string"}}},
@@ -95,12 +104,26 @@ def test_a_mistake_is_one_sentence(change, sentence) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("run: [", "is not YAML"),
+        ("run: [", r"config\.yaml: not YAML: expected the node content, but found '<stream end>' \(line 1\)$"),
+        ("run: a\0", "config.yaml: not YAML: unacceptable character"),
+        ("run: a\n--- b", r"not YAML: but found another document \(line 2\)"),
         ("- a\n- b", "holds no sections"),
         ("", "holds no sections"),
-        ("a: b", "run:"),
-        ("run: a\ninput: {shards: x}\nrun: b", "'run' is given 2 times in the section at line 1"),
-        ("run: a\ninput:\n  shards: x\n  shards: y", "'shards' is given 2 times in the section at line 3"),
+        ("a: b", "a: no such key"),
+        ("run: a", "input: Field required"),
+        ("run: a\ninput: {shards: x}\nrun: b", r"'run' is given twice in one section \(line 3\)"),
+        ("run: a\ninput:\n  shards: x\n  shards: y", r"'shards' is given twice in one section \(line 4\)"),
+        ("run: &a x\nclip: *a", r"no anchor and no alias is read: .* \(line 1\)"),
+        ("run: *a", r"no anchor and no alias is read: .* \(line 1\)"),
+        ("run: !!python/name:os.system", r"no tag is read: .* \(line 1\)"),
+        ("run: a\nno: b", r"a key that is no text: quote it \(line 2\)"),
+        ("run: a\n[b]: c", r"a key that is no text: quote it \(line 2\)"),
+        ("<<: {run: a}", r"a key that is no text: quote it \(line 1\)"),
+        ("cluster: {k: .inf}", r"'\.inf' is no finite number \(line 1\)"),
+        ("run: 0x_", r"'0x_' is no finite number \(line 1\)"),
+        (f"run: {'9' * 5000}", r"'9{40}' is no finite number \(line 1\)"),
+        ('run: "\\ud83d\\ude00"', r"has half a surrogate pair in it \(line 1\)"),
+        ("[" * 1000, r"nested too deep \(line 1\)"),
     ],
 )
 def test_files_that_are_no_config(tmp_path, text, sentence) -> None:
@@ -110,13 +133,45 @@ def test_files_that_are_no_config(tmp_path, text, sentence) -> None:
         load(file)
 
 
+def test_a_date_is_text(tmp_path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("run: 2024-01-02\ninput: {shards: 2024-99-99}\n")
+    config = load(file)
+    assert (config.run, config.input.shards) == ("2024-01-02", ("2024-99-99",))
+
+
+def test_a_sentence_is_bounded_and_one_line() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse({**MINIMAL, "x\n" * 10_000: 1})
+    assert MAX_SENTENCE - 1 <= len(str(error.value)) <= MAX_SENTENCE
+    assert str(error.value).endswith(": no such key.")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [7, 8, 100])
+def test_what_is_too_long_is_cut_in_the_middle(length: int) -> None:
+    assert shortened("a" * length, length) == "a" * length
+    cut = shortened("a" + "b" * length + "c", length)
+    assert len(cut) <= length
+    assert " ... " in cut
+
+
+def test_a_name_too_long_for_a_file() -> None:
+    with pytest.raises(ConfigError, match=r"^No configuration file 'x+ \.\.\. x+': File name too long\.$"):
+        load("x" * 5000)
+
+
 def test_unknown_file_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match=r"No configuration file 'nope'; presets: .*quickstart"):
         load("nope")
 
 
 @pytest.mark.parametrize(
-    "override", ["cluster.k", "=3", "run.x.y=1", "cluster.k=[", "cluster.=3", ".clip=3", "clip..model=x"]
+    "override",
+    [
+        *("cluster.k", "=3", "run.x.y=1", "cluster.k=[", "cluster.=3", ".clip=3", "clip..model=x", "run=\udcff"),
+        *("clip={name: a, name: b}", f"run={'[' * 100}", f"spotting.settings{'.a' * 100}=1", "clip={name: &a b}"),
+    ],
 )
 def test_overrides_that_are_none(override) -> None:
     with pytest.raises(ConfigError):
@@ -129,7 +184,7 @@ def test_an_override_with_an_empty_name_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["*.tar", "@list", "{a,b}.tar", "[ab]*.tar", "{00000..00009}.tar", "s3://b/{0..9}.tar"]
+    "pattern", ["*.tar", "*tar", "&tar", "!tar", "@list", "{a,b}.tar", "[ab]*.tar", "{0..9}.tar", "s3://b/{0..9}.tar"]
 )
 def test_shard_patterns_need_no_quotes(pattern: str) -> None:
     assert load("quickstart", [f"input.shards={pattern}"]).input.shards == (pattern,)

@@ -124,6 +124,16 @@ def test_embeddings_are_float16_and_scores_float32(tmp_path) -> None:
     np.testing.assert_allclose(part["clip_score"], (image * text).sum(1), atol=1e-3)
 
 
+def test_embeddings_may_be_stored_as_float32(tmp_path) -> None:
+    settings = config(tmp_path, stored_as="float32")
+    run, *_ = extract(tmp_path, samples(2), settings)
+    part = run.read_part(embeddings_of(settings), "a")
+    assert str(part["text_embedding"].type) == "fixed_size_list<element: float not null>[4]"
+    assert part["clip_status"].to_pylist() == ["ok", "ok"]
+    image, text = (np.array(part[name].to_pylist(), np.float32) for name in ("image_embedding", "text_embedding"))
+    np.testing.assert_allclose(part["clip_score"], (image * text).sum(1), atol=1e-6)
+
+
 def test_a_failed_spotting_is_a_row_with_null_words_and_the_reason(tmp_path) -> None:
     settings = config(tmp_path)
     from PIL import Image

@@ -9,15 +9,17 @@ import pytest
 
 from pipeline import schema
 from pipeline.claims import claim
-from pipeline.clusters import cluster_fields, fit_clusters, load_clusters
+from pipeline.clusters import cluster_fields, fit_clusters, import_clusters, load_clusters
 from pipeline.config import Config
 from pipeline.config_file import parse
 from pipeline.datasets import CLUSTER_FACTS, SAMPLES, Dataset, clusters_of, embeddings_of, profiles_of, spotted_of
 from pipeline.extract import sample_fields
 from pipeline.fingerprint import FingerprintError, digest
+from pipeline.imported import ImportedError
 from pipeline.profile import profile_fields, profile_shard
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard
+from pipeline.vectors import to_column
 
 CENTRES = np.eye(3, 4, dtype=np.float32)
 """Three far directions in four dimensions: the planted clusters."""
@@ -38,8 +40,13 @@ def made_with(settings: Config) -> dict[Dataset, dict]:
     }
 
 
-def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, dropped: int | None = None) -> None:
-    """Parts of a shard whose row i lies near centre i % 3, says "word{i}" and shows "WORD{i}"; row 1 failed."""
+def write(
+    run: Run, settings: Config, shard: str, rows: int, seed: int = 0, dropped: int | None = None, missing: int = 0
+) -> None:
+    """Parts of a shard whose row i lies near centre i % 3, says "word{i}" and shows "WORD{i}"; row 1 failed.
+
+    The first `missing` rows have no embedding.
+    """
     rng = np.random.default_rng(seed)
     vectors = CENTRES[np.arange(rows) % 3] + rng.normal(0, 0.02, (rows, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -59,13 +66,20 @@ def write(run: Run, settings: Config, shard: str, rows: int, seed: int = 0, drop
     with run.part(SAMPLES, shard, columns) as part:
         part.describe(footers[SAMPLES])
         part.write([row | dictionary | {"caption": f"a word{row['index']}"} for row in identity])
-    with run.part(embeddings_of(settings), shard, schema.embeddings(4)) as part:
+    stored_as, present = settings.clip.stored_as, np.arange(rows) >= missing
+    with run.part(embeddings_of(settings), shard, schema.embeddings(4, stored_as)) as part:
         part.describe(footers[embeddings_of(settings)])
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).reshape(-1)), 4)
+        column = to_column(vectors, stored_as, present)
         table = pa.Table.from_pylist(identity, schema.arrow(schema.IDENTITY))
-        table = table.append_column("clip_score", pa.array(np.full(rows, 0.25, np.float32)))
-        table = table.append_column("caption_truncated", pa.array([False] * rows))
-        part.write(table.append_column("image_embedding", flat).append_column("text_embedding", flat))
+        for name, values in {
+            "clip_status": ["ok" if there else "missing" for there in present],
+            "clip_score": pa.array(np.full(rows, 0.25, np.float32), mask=~present),
+            "caption_truncated": pa.array([False] * rows),
+            "image_embedding": column,
+            "text_embedding": column,
+        }.items():
+            table = table.append_column(name, pa.array(values))
+        part.write(table)
     square = [{"x": 0, "y": 0}, {"x": 5, "y": 0}, {"x": 5, "y": 5}, {"x": 0, "y": 5}]
     with run.part(spotted_of(settings), shard, schema.SPOTTED_TEXT) as part:
         part.describe(footers[spotted_of(settings)])
@@ -150,6 +164,102 @@ def test_rows_join_all_datasets_and_leave_the_embeddings_out(run, tmp_path) -> N
     assert run.footer(profiles_of(settings), "a")["counts"] == {"rows": 60, "spot_failed": 1}
 
 
+@pytest.mark.parametrize("stored_as", ["float16", "float32"])
+def test_samples_without_an_embedding_have_no_cluster_and_keep_their_text(tmp_path, stored_as) -> None:
+    settings = config(tmp_path, clip={"stored_as": stored_as})
+    run = Run(settings.run)
+    write(run, settings, "a", 60, 0, missing=7)
+    write(run, settings, "b", 60, 1)
+    assert "fitted to 113 of 113 embeddings" in fit(run, settings, ["a", "b"])
+    rows = profile(run, settings).to_pylist()
+    for i, row in enumerate(rows):
+        there = i >= 7
+        assert row["clip_status"] == ("ok" if there else "missing")
+        assert row["cluster_id"] == (rows[7 + (i - 7) % 3]["cluster_id"] if there else None)
+        assert (row["cluster_distance"] is not None) == (row["clip_score"] is not None) == there
+        assert row["co_emb_words"] == (None if i == 1 else [f"word{i}"])
+    assert sorted(row["cluster_id"] for row in rows[7:10]) == [0, 1, 2]
+
+
+def test_a_shard_without_any_embedding_is_profiled(run, tmp_path) -> None:
+    settings = config(tmp_path)
+    write(run, settings, "c", 5, 2, missing=5)
+    fit(run, settings, ["a", "b", "c"])
+    assert profile(run, settings, "c")["cluster_id"].to_pylist() == [None] * 5
+
+
+def export(run: Run, settings: Config, folder: Path) -> dict:
+    """The fitted clusters as others publish theirs."""
+    model = load_clusters(run, settings)
+    np.save(folder / "centroids.npy", model.centroids)
+    np.savez(folder / "pca.npz", mean=model.pca_mean, components=model.pca_components)
+    return {"centroids": str(folder / "centroids.npy"), "pca": str(folder / "pca.npz"), "model": "ViT-B-32-quickgelu"}
+
+
+def imported(tmp_path: Path, files: dict, **cluster) -> Config:
+    return config(tmp_path, cluster={"name": "theirs", "imported": files, **cluster}, profile={"name": "theirs"})
+
+
+def bring(run: Run, settings: Config) -> str:
+    claim(run, settings, clusters_of(settings), cluster_fields(run, settings), anew=True)
+    return import_clusters(run, settings)
+
+
+def test_imported_clusters_assign_as_those_they_were_saved_from(run, tmp_path) -> None:
+    fit(run, config(tmp_path), ["a", "b"])
+    ours = profile(run, config(tmp_path))
+    settings = imported(tmp_path, export(run, config(tmp_path), tmp_path))
+    assert bring(run, settings) == "3 clusters in 3 dimensions are imported"
+    theirs = profile(run, settings)
+    for column in ("cluster_id", "cluster_distance"):
+        assert theirs[column].equals(ours[column])
+    facts = run.read_json(clusters_of(settings), CLUSTER_FACTS)
+    assert set(facts) == {"k", "dim", "pca_dim", "imported", "digest"}
+
+
+def test_settings_of_a_fit_decide_nothing_of_an_import(run, tmp_path) -> None:
+    fit(run, config(tmp_path), ["a", "b"])
+    files = export(run, config(tmp_path), tmp_path)
+    bring(run, imported(tmp_path, files))
+    fields = profile_fields(run, imported(tmp_path, files))
+    other = imported(tmp_path, files, k=77, seed=1, niter=2)
+    assert bring(run, other) == "3 clusters in 3 dimensions are imported; cluster.k = 77 is not used"
+    assert profile_fields(run, other) == fields
+
+
+def test_other_files_under_the_same_name_are_refused(run, tmp_path) -> None:
+    fit(run, config(tmp_path), ["a", "b"])
+    files = export(run, config(tmp_path), tmp_path)
+    bring(run, imported(tmp_path, files))
+    np.save(tmp_path / "centroids.npy", np.load(tmp_path / "centroids.npy")[::-1])
+    with pytest.raises(FingerprintError, match=r"clusters/theirs were imported from other files than .*centroids\.npy"):
+        bring(run, imported(tmp_path, files))
+    with pytest.raises(FingerprintError, match=r"clusters/main was made with imported = "):
+        bring(run, config(tmp_path, cluster={"imported": files}))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"model": "ViT-L-14"},
+            r"centroids of ViT-L-14 \(pretrained openai\), and embeddings/main are of ViT-B-32-quick",
+        ),
+        (
+            {"pretrained": "laion2b_s34b_b79k"},
+            r"ViT-B-32-quickgelu \(pretrained laion2b_s34b_b79k\), and embeddings/main",
+        ),
+        ({"pca": None}, r"not that of centroids in embeddings of 4 dimensions"),
+    ],
+)
+def test_clusters_of_another_model_or_dimension_are_refused(run, tmp_path, change, told) -> None:
+    fit(run, config(tmp_path), ["a", "b"])
+    settings = imported(tmp_path, export(run, config(tmp_path), tmp_path) | change)
+    with pytest.raises(ImportedError, match=told):
+        bring(run, settings)
+    assert run.read_json(clusters_of(settings), CLUSTER_FACTS) is None
+
+
 @pytest.mark.parametrize("dropped", [0, 30, 59])
 def test_parts_of_different_samples_are_refused(run, tmp_path, dropped) -> None:
     settings = config(tmp_path)
@@ -208,7 +318,7 @@ def test_no_usable_sample_is_told_with_what_to_look_at(tmp_path) -> None:
     settings = config(tmp_path)
     run = Run(settings.run)
     write(run, settings, "a", 0)
-    with pytest.raises(RunError, match="has no usable sample in 1 shards; see `parrotscope status"):
+    with pytest.raises(RunError, match="has no embedding in 1 shards; see `parrotscope status"):
         fit(run, settings, ["a"])
 
 

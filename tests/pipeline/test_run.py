@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,26 +114,27 @@ def test_a_damaged_part_is_named(run) -> None:
         run.read_part(DATASET, "a")
 
 
-def test_embeddings_are_split_by_bytes_and_have_no_dictionary(tmp_path) -> None:
-    columns = schema.embeddings(4)
+@pytest.mark.parametrize("stored_as", schema.VECTOR_TYPES)
+def test_embeddings_have_no_encoding_that_a_reader_lacks(tmp_path, stored_as) -> None:
+    columns = schema.embeddings(4, stored_as)
     run = Run(str(tmp_path))
-    vector = pa.FixedSizeListArray.from_arrays(pa.array([0.5] * 4, pa.float16()), 4)
-    values = {
-        "shard": ["a"],
-        "index": pa.array([0], pa.int32()),
-        "key": ["k"],
-        "uid": ["u"],
-        "clip_score": pa.array([0.25], pa.float32()),
-        "caption_truncated": [False],
-        "image_embedding": vector,
-        "text_embedding": vector,
+    row = {
+        "shard": "a",
+        "index": 0,
+        "key": "k",
+        "uid": "u",
+        "clip_status": "ok",
+        "clip_score": 0.25,
+        "caption_truncated": False,
+        "image_embedding": [0.5] * 4,
+        "text_embedding": [0.5] * 4,
     }
     with run.part(DATASET, "a", columns) as part:
-        part.write(pa.table(values))
+        part.write([row])
     group = pq.read_metadata(run.part_path(DATASET, "a")).row_group(0)
-    encodings = {group.column(i).path_in_schema: group.column(i).encodings for i in range(group.num_columns)}
-    assert "BYTE_STREAM_SPLIT" in encodings["image_embedding.list.element"]
-    assert not any("DICTIONARY" in e for e in encodings["image_embedding.list.element"])
+    encodings = {group.column(i).path_in_schema: set(group.column(i).encodings) for i in range(group.num_columns)}
+    for name in (schema.IMAGE_EMBEDDING, schema.TEXT_EMBEDDING):
+        assert encodings[f"{name}.list.element"] == {"PLAIN", "RLE"}
 
 
 def test_run_yaml_follows_the_sections_that_jobs_went_by(run) -> None:
@@ -204,3 +206,24 @@ def test_bits_flipped_in_a_page_are_damage_and_no_storage_error(tmp_path, at) ->
 def test_a_missing_part_stays_a_storage_error(run) -> None:
     with pytest.raises(FileNotFoundError):
         run.footer(DATASET, "a")
+
+
+def test_shards_left_out_of_the_sample_are_known_and_a_larger_sample_takes_them_in(run) -> None:
+    a, b = Shard("a", "s3://x/a.tar", 10, "e1"), Shard("b", "s3://x/b.tar", 20, "e2", sampled=False)
+    run.write_shards(run.merged_shards([a, b]))
+    assert run.collection() == [a, b]
+    assert run.shards() == [a]
+    run.write_shards(run.shards())
+    assert run.collection() == [a, b]
+    # What was begun stays; what was never read may have changed.
+    run.write_shards(run.merged_shards([replace(a, sampled=False), Shard("b", "s3://x/b.tar", 30, "e9")]))
+    assert run.shards() == [a, Shard("b", "s3://x/b.tar", 30, "e9")]
+
+
+def test_what_opens_a_shard_is_not_kept(run) -> None:
+    signed = Shard("a", "https://host/a.tar?signature=secret", 10, "e1")
+    run.write_shards(run.merged_shards([signed]))
+    run.write_config(parse({"run": "ftp://me:secret@host/r", "input": {"shards": signed.url}}), ("input",))
+    assert b"secret" not in run.fs.cat_file(run.path("run.yaml"))
+    assert run.shards() == [Shard("a", "https://host/a.tar?…", 10, "e1")]
+    assert run.merged_shards([signed]) == [signed]

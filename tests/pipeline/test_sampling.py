@@ -23,9 +23,10 @@ def _uids(n: int, seed: int = 0) -> list[str]:
     return [f"{draw.getrandbits(128):032x}" for _ in range(n)]
 
 
-def _batches(uids: list[str], rows: int) -> list[pa.Table]:
-    """The embedding of row i is i in every dimension, to tell rows apart."""
-    fields = [f for f in schema.arrow(schema.embeddings(DIM)) if f.name in ("uid", "shard", "index", "image_embedding")]
+def _batches(uids: list[str], rows: int, stored_as: str = "float16", missing: tuple[int, ...] = ()) -> list[pa.Table]:
+    """The embedding of row i is i in every dimension, to tell rows apart; rows in `missing` have none."""
+    names = ("uid", "shard", "index", "image_embedding")
+    fields = [f for f in schema.arrow(schema.embeddings(DIM, stored_as)) if f.name in names]
     tables = []
     for start in range(0, len(uids), rows):
         part = range(start, min(start + rows, len(uids)))
@@ -33,7 +34,7 @@ def _batches(uids: list[str], rows: int) -> list[pa.Table]:
             "shard": [f"s{start}"] * len(part),
             "index": [i - start for i in part],
             "uid": [uids[i] for i in part],
-            "image_embedding": [[np.float16(i)] * DIM for i in part],
+            "image_embedding": [None if i in missing else [np.float16(i)] * DIM for i in part],
         }
         tables.append(pa.table(values, pa.schema(fields)))
     return tables
@@ -95,6 +96,18 @@ def test_fewer_samples_than_asked_for_are_all_taken():
     uids = _uids(5)
     assert sampling_threshold([pa.array(uids)], 6) == 2**64 - 1
     assert sorted(_draw(_batches(uids, 2), 6)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("size", [1, 7, 80, 81])
+def test_samples_without_an_embedding_are_none_of_the_sample(size):
+    uids, missing = _uids(100), tuple(range(0, 100, 5))
+    batches = _batches(uids, 9, "float32", missing)
+    present = [i for i in range(100) if i not in missing]
+    threshold = sampling_threshold([pa.array([uids[i] for i in present])], size)
+    sample = draw_sample(batches, size, threshold)
+    hashes = sample_hash(pa.array(uids))
+    assert sample.dtype == np.float32
+    assert sample[:, 0].tolist() == sorted(present, key=lambda i: hashes[i])[:size]
 
 
 def test_repeated_uids_neither_exceed_the_size_nor_the_memory(monkeypatch):

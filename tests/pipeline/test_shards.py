@@ -4,11 +4,18 @@ import time
 
 import fsspec
 import pytest
-from braceexpand import braceexpand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards import Shard, _count_expansions, _shard_id, list_shards, sample_uid
+from pipeline.shards import (
+    Shard,
+    _shard_id,
+    list_shards,
+    sample_shards,
+    sample_uid,
+    told_sample,
+)
+from pipeline.storage import locate
 from tests.pipeline.shard_factory import FUZZ
 
 
@@ -72,6 +79,32 @@ def test_list_file(lay, marked):
     listed = base / ("list" if marked else "list.txt")
     listed.write_text(f"# shards\n{base}/x/{{0..1}}.tar\n\n  {base}/y/*.tar  \n")
     assert ids(f"@{listed}" if marked else listed) == ["x--0", "x--1", "y--2"]
+
+
+@pytest.mark.parametrize("line", ["@other", "other.txt"])
+def test_a_list_in_a_list_is_refused(lay, line):
+    base = lay("other", "other.txt")
+    (base / "list").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=rf"list: '{line}' in it is a list itself"):
+        ids(f"@{base}/list")
+
+
+def test_what_is_no_list_is_told_so(lay):
+    base = lay("0.tar")
+    (base / "0.tar").write_bytes(b"\xff\xd8")
+    with pytest.raises(ValueError, match=r"0\.tar: 'utf-8' codec"):
+        ids(f"@{base}/0.tar")
+    with pytest.raises(FileNotFoundError, match=r"there is no list of shards memory://nowhere\.txt"):
+        ids("memory://nowhere.txt")
+
+
+def test_one_file_is_one_shard_whatever_its_path_goes_through(lay, monkeypatch):
+    base = lay("0.tar", "a/1.tar", "~.tar")
+    monkeypatch.chdir(base)
+    assert ids("0.tar", "./0.tar", "a/../0.tar", "{a,a/.}/../0.tar", f"{base}//*.tar") == ["0", "-.7e"]
+    assert ids("a/../a/*.tar", f"../{base.name}/a/1.tar", root="a/..") == ["a--1"]
+    (shard,) = list_shards(["~.tar"])
+    assert (shard.id, shard.url) == ("-.7e", f"file://{base}/~.tar")
 
 
 def test_missing_expansions_are_named_and_counted(lay):
@@ -140,36 +173,17 @@ def test_absurd_expansions_are_refused_at_once(pattern):
     assert time.perf_counter() - start < 1
 
 
+def test_bombs_of_many_patterns_or_long_names_are_refused_at_once():
+    with pytest.raises(ValueError, match="makes it 12000000 shards to look for, more than 10000000"):
+        list_shards(["/data/{1..6000000}.tar"] * 2)
+    with pytest.raises(ValueError, match="with too long names"):
+        ids(f"/data/{'x' * 1_000_000}{{0..9999}}.tar")
+
+
 @pytest.mark.parametrize("pattern", ["{0..3", "0}..{3", "}{{1..99999999999}", "{" * 5000 + "}" * 5000])
 def test_broken_braces_are_refused(pattern):
     with pytest.raises(ValueError, match="braces"):
         ids(f"/nowhere/{pattern}.tar")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("{00..99}", 100),
-        ("{9..0}", 10),
-        ("{0..9..3}", 4),
-        ("{9..0..-3}", 4),
-        ("{a..e}", 5),
-        ("{a,b,c}", 3),
-        ("{a,{1..3},b{1..2}}", 6),
-        ("{a}{b}", 1),
-        ("{{1..2}}", 2),
-        (r"\{1..3}", None),
-        (r"{a\,b,c}", 2),
-        ("{,}", 2),
-        ("{-3..3}", 7),
-    ],
-)
-def test_expansions_are_counted_as_braceexpand_makes_them(pattern, expected):
-    if expected is None:
-        with pytest.raises(ValueError, match="alanced"):
-            list(braceexpand(pattern))
-    else:
-        assert _count_expansions(pattern) == expected == len(list(braceexpand(pattern)))
 
 
 def test_ids_are_paths_below_the_root(lay):
@@ -244,6 +258,8 @@ class WebServer(fsspec.AbstractFileSystem):
     def info(self, path, **options):
         if "missing" in path:
             raise FileNotFoundError(path)
+        if "secret" in path:
+            raise FileNotFoundError(path) from OSError("403 Forbidden")
         return {"name": path, "type": "file", "size": 7, "ETag": '"e"'}
 
     def ls(self, path, detail=True, **options):
@@ -252,11 +268,13 @@ class WebServer(fsspec.AbstractFileSystem):
 
 def test_signed_web_urls(monkeypatch):
     fs = WebServer()
-    monkeypatch.setattr("pipeline.shards.url_to_fs", lambda url: (fs, url))
+    monkeypatch.setattr("pipeline.shards.locate", lambda url: (fs, url))
     shards = list_shards(["https://host/x/{0..1}.tar?sig=a*b[c"])
     assert shards == [Shard(str(n), f"https://host/x/{n}.tar?sig=a*b[c", 7, '"e"') for n in range(2)]
     with pytest.raises(FileNotFoundError, match="missing"):
         list_shards(["https://host/x/{0,missing}.tar"])
+    with pytest.raises(OSError, match=r"^https://host/x/0\.tar: OSError: 403 Forbidden$"):
+        list_shards(["https://host/x/{0,secret}.tar"])
 
 
 class Counting(fsspec.AbstractFileSystem):
@@ -282,7 +300,10 @@ class Counting(fsspec.AbstractFileSystem):
 @pytest.mark.parametrize("how", ["braces", "glob", "list"])
 def test_listing_asks_a_folder_once(how, monkeypatch, tmp_path):
     fs = Counting()
-    monkeypatch.setattr("pipeline.shards.url_to_fs", lambda url: (fs, url.removeprefix("s3://")))
+    monkeypatch.setattr(
+        "pipeline.shards.locate",
+        lambda url: (fs, url.removeprefix("s3://")) if url.startswith("s3://") else locate(url),
+    )
     listed = tmp_path / "list.txt"
     listed.write_text("\n".join(f"s3://{name}" for name in fs.names))
     pattern = {
@@ -314,3 +335,22 @@ def test_datacomps_uid_is_taken_where_it_is_one():
     own = sample_uid("0", 0, "a", {})
     for other in (UID.upper(), UID + "\n", UID[:-1], 5, None, [UID]):
         assert sample_uid("0", 0, "a", {"uid": other}) == own
+
+
+def test_a_sample_of_shards_is_a_fixed_share_and_grows_with_it() -> None:
+    shards = [Shard(f"{n:05d}", f"s3://b/{n:05d}.tar", 100, "e") for n in range(1000)]
+    tenth, fifth = ({s.id for s in sample_shards(shards, share) if s.sampled} for share in (0.1, 0.2))
+    assert len(tenth) == 100
+    assert len(fifth) == 200
+    assert tenth < fifth
+    assert {s.id for s in sample_shards(shards[::-1], 0.1) if s.sampled} == tenth
+    assert len({id[2] for id in tenth}) == 10  # from all over the collection
+    assert [s.sampled for s in sample_shards(shards[:3], 0.001)].count(True) == 1
+    assert sample_shards(shards, 1) == shards
+
+
+def test_a_sample_is_told_with_its_share_of_the_bytes() -> None:
+    shards = [Shard("a", "a.tar", 100, None), Shard("b", "b.tar", 300, None, sampled=False)]
+    assert told_sample(shards) == "a sample of 1 of 2 shards, 25.00% of their bytes"
+    assert told_sample(shards[:1]) is None
+    assert told_sample([Shard("a", "a", None, None), Shard("b", "b", None, None, False)]) == "a sample of 1 of 2 shards"

@@ -1,4 +1,4 @@
-"""EasyOCR's plumbing, on checkpoints of its architectures written here: its own weights are a download."""
+"""EasyOCR's plumbing, on checkpoints of its architectures written here."""
 
 import hashlib
 import json
@@ -13,16 +13,15 @@ import easyocr.utils
 import numpy as np
 import pytest
 import torch
-from easyocr.config import detection_models, recognition_models
 from easyocr.craft import CRAFT
 from easyocr.model.vgg_model import Model
 
 from pipeline.schema import SpotStatus
+from pipeline.spotting import easyocr_batches
 from pipeline.spotting.config import EasyOCRConfig
 from pipeline.spotting.easyocr import EasyOCRSpotter, fetch
-
-FILES = ("craft_mlt_25k.pth", "english_g2.pth")
-ENGLISH = recognition_models["gen2"]["english_g2"]
+from pipeline.spotting.easyocr_batches import CANVAS_STEP, Line, Reading
+from tests.pipeline.spotting.easyocr_weights import CLASSES, ENGLISH, FILES, save_weights
 
 
 class FindsRed(torch.nn.Module):
@@ -40,18 +39,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     detector = CRAFT()
     torch.nn.init.zeros_(detector.conv_cls[-1].weight)
     detector.conv_cls[-1].bias.data = torch.tensor([1.0, 0.0])
-    recogniser = Model(1, 256, 256, len(ENGLISH["characters"]) + 1)
+    recogniser = Model(1, 256, 256, CLASSES)
     torch.nn.init.zeros_(recogniser.Prediction.weight)
     torch.nn.init.zeros_(recogniser.Prediction.bias)
     recogniser.Prediction.bias.data[1 + ENGLISH["characters"].index("Q")] = 30
     with pytest.MonkeyPatch.context() as patch:
-        for network, name, entry in zip(
-            (detector, recogniser), FILES, (detection_models["craft"], ENGLISH), strict=True
-        ):
-            # Checkpoints of several GPUs, as the released ones are: every name begins with "module.".
-            state = {f"module.{key}": value for key, value in network.state_dict().items()}
-            torch.save(state, directory / name)
-            patch.setitem(entry, "md5sum", hashlib.md5((directory / name).read_bytes()).hexdigest())  # noqa: S324
+        save_weights(directory, detector, recogniser, patch)
         yield directory
 
 
@@ -74,42 +67,32 @@ def test_detection_sees_rgb_and_recognition_its_grey(spotter: EasyOCRSpotter, mo
     image = np.zeros((100, 200, 3), np.uint8)
     image[20:40, 50:150] = (255, 0, 0)
     image[60:80, 50:150] = (0, 0, 255)
-    monkeypatch.setattr(spotter._reader, "detector", FindsRed())
-    seen: list[np.ndarray] = []
-    read = spotter._reader.recognize
-
-    def recognize(grey: np.ndarray, *args: Any, **settings: Any) -> Any:
-        seen.append(grey)
-        return read(grey, *args, **settings)
-
-    monkeypatch.setattr(spotter._reader, "recognize", recognize)
+    monkeypatch.setattr(spotter._reader._easyocr, "detector", FindsRed())
     (word,) = spotter.spot([image])[0].words
     # EasyOCR grows a box, by its shape and by a margin of a tenth of its height.
     assert np.abs(word.polygon - [[47, 17], [153, 17], [153, 43], [47, 43]]).max() <= 4
-    assert seen[0][30, 100] == 76  # 0.299 of 255: red's share of luma
-    assert seen[0][70, 100] == 29
+    ((line,),) = spotter._reader.detect([image])
+    assert line.strip[32, line.strip.shape[1] // 2] == 76  # 0.299 of 255: red's share of luma
 
 
 def test_lines_of_both_kinds_become_words(spotter: EasyOCRSpotter, monkeypatch: pytest.MonkeyPatch):
-    upright, slanted = [10, 110, 20, 40], [[20, 50], [60, 90], [50, 100], [10, 60]]
-    monkeypatch.setattr(spotter._reader, "detect", lambda image, **_: ([[upright]], [[slanted]]))
-
-    def recognize(grey: np.ndarray, horizontal: Any, free: Any, **settings: Any) -> Any:
-        (x0, x1, y0, y1), quad = horizontal[0], free[0]
-        box = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-        return [(box, " ab cdefg", 0.75), (quad, "hi", 1.0000001), (box, "  ", 0.2)]
-
-    monkeypatch.setattr(spotter._reader, "recognize", recognize)
-    (spotting,) = spotter.spot([np.zeros((120, 100, 3), np.uint8)])
+    upright = np.array([[10, 20], [100, 20], [100, 40], [10, 40]], np.float64)
+    slanted = np.array([[20, 50], [60, 90], [50, 100], [10, 60]], np.float64)
+    read = [Reading(upright, " ab cdefg", 0.75), Reading(slanted, "hi", 1.0000001), Reading(upright, "  ", 0.2)]
+    lines = [Line(reading.quad, np.zeros((64, 64), np.uint8), 64) for reading in read]
+    monkeypatch.setattr(spotter._reader, "detect", lambda images: [lines, []])
+    monkeypatch.setattr(spotter._reader, "recognise", lambda queue: read)
+    spotting, empty = spotter.spot([np.zeros((120, 100, 3), np.uint8)] * 2)
+    assert (empty.status, empty.words) == (SpotStatus.OK, ())
     assert [(word.text, word.confidence) for word in spotting.words] == [
         ("ab", 0.75),
         ("cdefg", 0.75),
         ("hi", 1),
     ]
-    # The line is cut to the image's 100 columns: nine characters over 90 pixels.
+    # Nine characters over 90 pixels; the image has 100 columns.
     assert spotting.words[0].polygon.tolist() == [[20, 20], [40, 20], [40, 40], [20, 40]]
     assert spotting.words[1].polygon.tolist() == [[50, 20], [99, 20], [99, 40], [50, 40]]
-    assert spotting.words[2].polygon.tolist() == slanted
+    assert spotting.words[2].polygon.tolist() == slanted.tolist()
 
 
 def test_boxes_are_cut_to_the_image_and_those_without_area_left_out(
@@ -117,11 +100,10 @@ def test_boxes_are_cut_to_the_image_and_those_without_area_left_out(
 ):
     upright = [[-5, 130, -3, 30], [120, 140, 5, 20], [0, 100, 7, 7]]
     slanted = [[[20, 50], [60, 90], [50, 100], [10, 60]], [[0, 0], [50, 50], [50, 50], [0, 0]]]
-    monkeypatch.setattr(spotter._reader, "detect", lambda image, **_: ([upright], [slanted]))
+    monkeypatch.setattr(easyocr_batches, "group_text_box", lambda quads, **_: (upright, slanted))
     image = np.zeros((60, 100, 3), np.uint8)
-    boxes, quads = spotter.detect(image)
-    assert boxes == [[0, 100, 0, 30]]
-    assert [quad.tolist() for quad in quads] == [slanted[0]]
+    (lines,) = spotter._reader.detect([image])
+    assert [line.quad.tolist() for line in lines] == [[[0, 0], [100, 0], [100, 30], [0, 30]], slanted[0]]
     assert [word.text for word in spotter.spot([image])[0].words] == ["Q", "Q"]
 
 
@@ -181,9 +163,11 @@ def test_the_fingerprint_holds_what_decides_the_words(weights: Path, tmp_path: P
     for name in FILES:
         shutil.copy(weights / name, tmp_path)
     here = EasyOCRSpotter(EasyOCRConfig(model_directory=weights), "cpu").fingerprint()
-    there = EasyOCRSpotter(EasyOCRConfig(model_directory=tmp_path, min_size=5), "cpu").fingerprint()
+    elsewhere = EasyOCRConfig(model_directory=tmp_path, min_size=5, batch_pixels=70_000)
+    there = EasyOCRSpotter(elsewhere, "cpu").fingerprint()
     assert json.loads(json.dumps(here)) == here
     assert here["languages"] == "en"
     assert here["precision"] == "fp32"
+    assert here["canvas_step"] == CANVAS_STEP
     assert here["detector"] == hashlib.sha256((weights / FILES[0]).read_bytes()).hexdigest()
     assert {**there, "min_size": 6} == here

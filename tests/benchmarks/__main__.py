@@ -1,0 +1,92 @@
+"""`make bench`: one table of ratios, measured in one run on this machine."""
+
+import argparse
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import InputLimits
+from pipeline.demo.shards import draw_demo
+from pipeline.images import ImageError, decode
+from pipeline.samples import RawSample, read_samples
+from pipeline.spotting import Image
+from tests.benchmarks import assignment, overlap, precision, query, throughput
+from tests.benchmarks.figure import Figure
+from tests.conftest import SHARED_DATA
+
+KINDS = ("throughput", "precision", "overlap", "assignment", "query")
+
+
+def main() -> None:
+    """Measure what is asked for and print it."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=list(KINDS), help="all of them if none")
+    parser.add_argument("--samples", type=int, default=10_000, help="at most so many of the real or the demo samples")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    table = Table("what", "result", "ratio", title=_machine(), title_justify="left")
+    for figure in _figures(arguments.kinds, arguments.samples):
+        table.add_row(figure.what, figure.result, figure.ratio)
+    Console(width=None if os.isatty(1) else 200).print(table)
+
+
+def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
+    threads = len(os.sched_getaffinity(0))
+    if not {"throughput", "precision"}.isdisjoint(kinds):
+        samples, source = _samples(most)
+        if "throughput" in kinds:
+            yield from throughput.measure(samples, source)
+        if "precision" in kinds:
+            images = [_pixels(sample) for sample in samples]
+            yield from precision.measure(images, [sample.caption for sample in samples], source, threads)
+    if "overlap" in kinds:
+        yield from overlap.measure()
+    if "assignment" in kinds:
+        yield from assignment.measure(threads)
+    if "query" in kinds:
+        yield from query.measure()
+
+
+def _samples(most: int) -> tuple[list[RawSample], str]:
+    """Real image-text pairs where they are beside the checkout, else the demo's; those that decode."""
+    with tempfile.TemporaryDirectory() as folder:
+        real = sorted((SHARED_DATA / "real").glob("*.tar"))
+        if not real:
+            draw_demo(Path(folder))
+        samples: list[RawSample] = []
+        for shard in real or sorted(Path(folder).glob("*.tar")):
+            with shard.open("rb") as stream:
+                read = read_samples(stream, shard.stat().st_size, InputLimits())
+                samples += [sample for sample in read if isinstance(sample, RawSample) and _decodes(sample)]
+    return samples[:most], "real pairs" if real else "drawn pairs"
+
+
+def _decodes(sample: RawSample) -> bool:
+    try:
+        _pixels(sample)
+    except ImageError:
+        return False
+    return True
+
+
+def _pixels(sample: RawSample) -> Image:
+    limits = InputLimits()
+    return decode(sample.image, limits.max_pixels, limits.max_side).pixels
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    cores = len(os.sched_getaffinity(0))
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {model or platform.machine()}"
+
+
+if __name__ == "__main__":
+    main()
