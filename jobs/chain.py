@@ -1,4 +1,4 @@
-"""The chain of the main job: extract, cluster, profile."""
+"""The chain of the main job: extract (and import, where embeddings are there already), cluster, profile."""
 
 from rich.console import Console
 

@@ -15,7 +15,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.braces import count_expansions, expand
-from pipeline.storage import canonical, locate, refuse_unreadable, storage_errors
+from pipeline.storage import canonical, etag_of, locate, refuse_unreadable, storage_errors
 
 MAX_EXPANSIONS = 10_000_000
 MAX_CHARACTERS = 1 << 31
@@ -105,7 +105,7 @@ def list_shards(patterns: Sequence[str], root: str | None = None) -> list[Shard]
         raise FileNotFoundError(f"{many if len(missing) > 1 else 'there is no shard'} {missing[0]}")
     refuse_unreadable(path for path, _ in found.values())
     shards = [
-        Shard(_shard_id(url, path, base), url, info.get("size"), _etag(info))
+        Shard(_shard_id(url, path, base), url, info.get("size"), etag_of(info))
         for url, (path, info) in sorted(found.items())
     ]
     _refuse_collisions(shards)
@@ -243,14 +243,6 @@ def _shard_id(url: str, path: str, base: str) -> str:
 
 def _escape(match: re.Match[bytes]) -> bytes:
     return b"--" if match[0] == b"/" else b"-.%02x" % ord(match[0])
-
-
-def _etag(info: Mapping[str, Any]) -> str | None:
-    """The ETag, else the modification time (local: nanoseconds), else None."""
-    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified"):
-        if (value := info.get(key)) is not None:
-            return str(int(value * 1e9)) if isinstance(value, float) else str(value)
-    return None
 
 
 def _refuse_collisions(shards: Sequence[Shard]) -> None:

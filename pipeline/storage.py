@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,14 @@ def refuse_unreadable(names: Iterable[str]) -> None:
     for name in names:
         if _UNREADABLE.search(name):
             raise ValueError(f"the name {name!r} is not UTF-8, or has '::' in it, or a null byte")
+
+
+def etag_of(info: Mapping[str, Any]) -> str | None:
+    """The ETag, else the modification time (local: nanoseconds), else None."""
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified"):
+        if (value := info.get(key)) is not None:
+            return str(int(value * 1e9)) if isinstance(value, float) else str(value)
+    return None
 
 
 @contextmanager

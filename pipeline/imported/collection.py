@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.config import ImportedEmbeddings
 from pipeline.imported import ImportedError
 from pipeline.imported.arrays import StoredArray
-from pipeline.storage import locate
+from pipeline.storage import etag_of, locate
 
 KEY, CAPTION, SCORE, ROW = "key", "caption", "score", "row"
 _KEY_TYPES = {KEY: pa.string(), CAPTION: pa.string(), SCORE: pa.float32()}
@@ -31,8 +31,6 @@ _KEY_ROWS = 1 << 18
 """Rows of keys and captions in memory at a time."""
 
 _REQUESTS = 16
-
-_ETAGS = ("ETag", "etag", "mtime", "LastModified", "last_modified")
 
 _FOLDERS = {
     "img_emb": re.compile(r"img_emb_(\d+)\.npy"),
@@ -202,8 +200,7 @@ class Collection:
     def _use(self, *paths: str) -> None:
         for path in paths:
             info = self._infos[path]
-            etag = next((str(info[key]) for key in _ETAGS if info.get(key) is not None), None)
-            self._versions[path.removeprefix(self.root)] = [info.get("size"), etag]
+            self._versions[path.removeprefix(self.root)] = [info.get("size"), etag_of(info)]
 
 
 def _width(array: StoredArray, rows: int | None = None) -> int:

@@ -154,7 +154,6 @@ class Importer:
                 raw[samples] = arrays[number].read(shape, rows)[places]
         norms = np.sqrt(np.einsum("nd,nd->n", raw, raw, dtype=np.float64))
         present = np.isfinite(norms) & (norms > 0)
-        raw[~present] = 0
         np.divide(raw, np.where(present, norms, 1)[:, np.newaxis], out=raw, casting="same_kind")
         return raw, present
 

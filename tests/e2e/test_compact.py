@@ -1,5 +1,6 @@
 """`parrotscope compact` as a user runs it: over the demo's run, and killed on its way."""
 
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -62,7 +63,8 @@ def test_killed_and_started_again(tmp_path) -> None:
     made = {name: Path(run.part_path(folder, name)).stat() for name in run.done(folder)}
     assert len(made) < 40
     assert run.compacted(PROFILES, run.done(PROFILES)) == {}
-    assert f"40 files, {40 - len(made)} to make" in parrotscope(*command, folder=tmp_path)
+    (left,) = re.findall(r"40 files, (\d+) to make", parrotscope(*command, folder=tmp_path))
+    assert 0 < int(left) <= 40 - len(made)  # a worker may end its file before it learns that its driver is gone
     assert {name: Path(run.part_path(folder, name)).stat() for name in made} == made
     assert not list(Path(run.root).rglob("*.tmp"))
     assert_compacted(run, PROFILES)

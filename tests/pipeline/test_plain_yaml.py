@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.plain_yaml import MAX_DEPTH, NotPlainError, load_plain
+from tests.pipeline.shard_factory import FUZZ
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -17,6 +18,7 @@ JSON = st.recursive(
 )
 
 
+@FUZZ
 @given(JSON)
 def test_json_values_come_back(value) -> None:
     assert load_plain(yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode()) == value

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import schema
 from pipeline.claims import claim
+from pipeline.clustering import fit_memory
 from pipeline.clusters import cluster_fields, fit_clusters, import_clusters, load_clusters
 from pipeline.config import Config
 from pipeline.config_file import parse
@@ -142,6 +143,20 @@ def test_too_little_memory_is_told_before_the_sample_is_read(run, tmp_path, monk
     monkeypatch.setattr("pipeline.clusters.draw_sample", lambda *_: pytest.fail("it was read"))
     with pytest.raises(MemoryError, match=r"lower cluster\.sample_size"):
         fit(run, config(tmp_path), ["a", "b"])
+
+
+def test_embeddings_of_float32_need_twice_the_memory(tmp_path, monkeypatch) -> None:
+    enough = 2 * 60 * 4 * 2 + fit_memory(60, 4, 3, 3)
+    monkeypatch.setattr("pipeline.clusters.available_memory", lambda: enough)
+    for stored_as in schema.VECTOR_TYPES:
+        settings = config(tmp_path / stored_as, clip={"stored_as": stored_as})
+        run = Run(settings.run)
+        write(run, settings, "a", 60)
+        if stored_as == "float16":
+            fit(run, settings, ["a"])
+        else:
+            with pytest.raises(MemoryError, match=r"lower cluster\.sample_size"):
+                fit(run, settings, ["a"])
 
 
 def test_rows_join_all_datasets_and_leave_the_embeddings_out(run, tmp_path) -> None:

@@ -98,6 +98,7 @@ def test_shuffled_rows_find_their_samples(run, tmp_path, monkeypatch, stored_as,
     )
 
 
+@pytest.mark.filterwarnings("error")
 def test_every_status_has_its_row_and_its_count(run, tmp_path) -> None:
     rows = foreign(8)
     rows.keys[7] = rows.keys[6]
