@@ -76,7 +76,7 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
         for dataset, fields in ready.fields.items():
             claim(run, config, dataset, fields, anew=first)
         if first:
-            run.sweep(REJECTS, *job.datasets)
+            run.sweep("errors", REJECTS, *job.datasets)
             run.write_shards(job.shards)
             run.write_config(resolved(run, config), job.sections)
             for dataset in ready.fields:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import SPOTTERS, Config
-from pipeline.plain_yaml import MAX_DEPTH, SURROGATE, NotPlainError, load_plain
+from pipeline.plain_yaml import CONTROL, MAX_DEPTH, NotPlainError, load_plain
 
 PRESETS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -101,8 +101,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     *sections, key = parts = [part.strip() for part in path.split(".")]
     if not sign or not all(parts):
         raise ConfigError(f"--set {override!r}: expected section.key=value.")
-    if len(parts) > MAX_DEPTH or SURROGATE.search(override):
-        raise ConfigError(f"--set {override!r}: nested too deep, or not UTF-8.")
+    if len(parts) > MAX_DEPTH or CONTROL.search(override):
+        raise ConfigError(f"--set {override!r}: nested too deep, or with a control character, or not UTF-8.")
     for section in sections:
         if values.get(section) is None:
             values[section] = {}

@@ -9,8 +9,8 @@ import yaml
 
 MAX_DEPTH = 32
 
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character, from an escape or a byte that is not UTF-8: no file can hold it."""
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters of no name and no text: controls but white space, and halves of surrogate pairs (bytes not UTF-8)."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -22,7 +22,8 @@ class NotPlainError(yaml.MarkedYAMLError):
 def load_plain(text: str | bytes) -> Any:
     """Mappings with text as keys, each given once, lists, text, finite numbers, booleans and null.
 
-    Without aliases no value is in two places, and none grows; a date is text.
+    Without aliases no value is in two places, and none grows; a date is text. Control characters are refused:
+    YAML's writer does not keep all of them.
 
     Raises:
         NotPlainError: there is something else.
@@ -45,8 +46,8 @@ class _Loader(yaml.SafeLoader):
             _refuse(event, "no anchor and no alias is read: write the value out, or quote it")
         if event.tag is not None:
             _refuse(event, "no tag is read: leave it out, or quote the value")
-        if SURROGATE.search(getattr(event, "value", "")):
-            _refuse(event, f"{event.value!r} has half a surrogate pair in it")
+        if CONTROL.search(getattr(event, "value", "")):
+            _refuse(event, f"{event.value!r} has a control character or half a surrogate pair in it")
         self._depth += 1
         if self._depth > MAX_DEPTH:
             _refuse(event, "nested too deep")

@@ -4,20 +4,13 @@ A dataset is a folder of one Parquet part per shard. A part appears under its fi
 all, and its existence is the only fact that says 'done'. Its footer tells how it was made.
 """
 
-import glob
 import json
 import os
-import platform
-import tempfile
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
-import fsspec
-import psutil
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -28,6 +21,7 @@ from pipeline.config import Config
 from pipeline.config_file import ConfigError, parse
 from pipeline.datasets import CLUSTER_FACTS, Dataset
 from pipeline.fingerprint import software
+from pipeline.folder import Folder
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter
 from pipeline.secrets import plain, without_secrets
 from pipeline.shards import Shard
@@ -45,91 +39,12 @@ class RunError(RuntimeError):
     """The run on disk does not fit what was asked; the message says why in a sentence."""
 
 
-class Run:
+class Run(Folder):
     """Paths, parts and facts of one run.
 
     Args:
         url: folder of the run, local or any fsspec URL.
     """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.fs, root = fsspec.core.url_to_fs(url)
-        self.root = root.rstrip("/")
-
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        # A relative path means another folder in another process.
-        return type(self), (self.fs.unstrip_protocol(self.root),)
-
-    def path(self, *parts: object) -> str:
-        return "/".join([self.root, *map(str, parts)])
-
-    @property
-    def local(self) -> bool:
-        return "file" in self.fs.protocol
-
-    # Whole small files
-
-    def read_json(self, *parts: object) -> Any:
-        """The content of a small JSON file, or None where there is none."""
-        try:
-            return json.loads(self.fs.cat_file(self.path(*parts)))
-        except FileNotFoundError:
-            return None
-
-    def write_bytes(self, data: bytes, *parts: object) -> None:
-        """Write a small file under its final name at once."""
-        with self.committed(self.path(*parts)) as spool:
-            Path(spool).write_bytes(data)
-
-    def write_json(self, value: object, *parts: object) -> None:
-        self.write_bytes(json.dumps(value, indent=1, ensure_ascii=False, default=str).encode(), *parts)
-
-    def remove(self, *parts: object) -> None:
-        """Remove a file if it is there."""
-        try:
-            self.fs.rm_file(self.path(*parts))
-        except FileNotFoundError:
-            return
-
-    @contextmanager
-    def committed(self, final: str) -> Iterator[str]:
-        """Yield a local file to fill, then make it appear as `final`: renamed, or put on an object store.
-
-        fsspec's own write handles are avoided: on an exception they close, and so publish half an object.
-        """
-        if self.local:
-            folder = os.path.dirname(final)
-            os.makedirs(folder, exist_ok=True)
-            # Hidden names are passed over by every Parquet reader; host and process (no host name has a tilde)
-            # tell `sweep` whose it is.
-            spool = os.path.join(folder, f".{platform.node()}~{os.getpid()}~{uuid.uuid4().hex}.tmp")
-        else:
-            handle, spool = tempfile.mkstemp(suffix=".tmp")
-            os.close(handle)
-        try:
-            yield spool
-            if self.local:
-                with open(spool, "rb") as written:
-                    os.fsync(written.fileno())
-                os.replace(spool, final)
-            else:
-                self.fs.put_file(spool, final)
-        finally:
-            if os.path.exists(spool):
-                os.remove(spool)
-
-    def sweep(self, *datasets: Dataset) -> None:
-        """Remove what writers killed on this host left in the folders of local datasets and beside them."""
-        if not self.local:
-            return
-        for folder in (self.root, self.path("errors"), *map(self.path, datasets)):
-            for spool in Path(folder).glob(f".{glob.escape(platform.node())}~*.tmp"):
-                _, process, _ = spool.name.split("~")
-                if not psutil.pid_exists(int(process)):
-                    spool.unlink(missing_ok=True)
-
-    # Parts
 
     def part_path(self, dataset: Dataset, shard: str) -> str:
         return self.path(dataset, f"{shard}.parquet")

@@ -27,12 +27,12 @@ KINDS = ("throughput", "precision", "overlap", "assignment", "query")
 def main() -> None:
     """Measure what is asked for and print it."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=list(KINDS), help="all of them if none")
+    parser.add_argument("--only", action="append", choices=KINDS, help="may be repeated; left out: all of them")
     parser.add_argument("--samples", type=int, default=10_000, help="at most so many of the real or the demo samples")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     table = Table("what", "result", "ratio", title=_machine(), title_justify="left")
-    for figure in _figures(arguments.kinds, arguments.samples):
+    for figure in _figures(arguments.only or KINDS, arguments.samples):
         table.add_row(figure.what, figure.result, figure.ratio)
     Console(width=None if os.isatty(1) else 200).print(table)
 

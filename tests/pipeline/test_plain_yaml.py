@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.plain_yaml import MAX_DEPTH, NotPlainError, load_plain
 from tests.pipeline.shard_factory import FUZZ
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\r\t \u2028\ufeff:#'\"\\-"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -40,8 +40,10 @@ def test_json_values_come_back(value) -> None:
         ("a: 1.0e+999", "'1.0e+999' is no finite number", 1),
         ("a: 0b_", "'0b_' is no finite number", 1),
         ("a: " + ":".join(["1"] * 200) + ".5", "is no finite number", 1),
-        ('a: "\\ud800"', "'\\ud800' has half a surrogate pair in it", 1),
-        ('"\\udfff": a', "'\\udfff' has half a surrogate pair in it", 1),
+        ('a: "\\ud800"', "'\\ud800' has a control character or half a surrogate pair in it", 1),
+        ('"\\udfff": a', "'\\udfff' has a control character or half a surrogate pair in it", 1),
+        ('a: "b\\0"', "'b\\x00' has a control character", 1),
+        ('a: "b\\x85"', "'b\\x85' has a control character", 1),
         ("[" * (MAX_DEPTH + 1), "nested too deep", 1),
     ],
 )
