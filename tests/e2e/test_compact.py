@@ -43,7 +43,7 @@ def test_the_demo(chain, tmp_path) -> None:
     assert "0 to make" in parrotscope("compact", run.url, folder=tmp_path)
     after = parrotscope("table1", run.url, folder=tmp_path)
     assert after.replace("Read from 2 compacted files and 0 parts.\n", "") == before
-    assert "compacted: 4 shards of profiles/main in 2 files" in parrotscope("status", run.url, folder=tmp_path)
+    assert "compacted: 4 shards of samples in 2 files" in parrotscope("status", run.url, folder=tmp_path)
     refused = parrotscope("compact", run.url, "--dataset", "embeddings/main", "--float32", folder=tmp_path, status=1)
     assert "float32 = False, now it is True" in refused
     parrotscope("compact", run.url, "--dataset", "embeddings/main", "--float32", "--anew", folder=tmp_path)
