@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import fsspec
 import psutil
+
+from pipeline.storage import locate
 
 
 class Folder:
@@ -24,7 +25,7 @@ class Folder:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.fs, root = fsspec.core.url_to_fs(url)
+        self.fs, root = locate(url)
         self.root = root.rstrip("/")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:

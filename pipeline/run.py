@@ -18,7 +18,7 @@ import yaml
 
 from pipeline import schema
 from pipeline.config import Config
-from pipeline.config_file import ConfigError, parse
+from pipeline.config_file import ConfigError, parse, parse_yaml
 from pipeline.datasets import CLUSTER_FACTS, Dataset
 from pipeline.fingerprint import software
 from pipeline.folder import Folder
@@ -188,11 +188,13 @@ class Run(Folder):
             RunError: there is none: the folder is no run.
         """
         try:
-            values = yaml.safe_load(self.fs.cat_file(self.path("run.yaml")))
+            values = parse_yaml(self.fs.cat_file(self.path("run.yaml")))
+            if not isinstance(values, dict):
+                raise ConfigError("it holds no sections.")
             return parse({name: value for name, value in values.items() if name != "software"})
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.url} is no run: it has no run.yaml.") from None
-        except (yaml.YAMLError, AttributeError, ConfigError) as error:
+        except ConfigError as error:
             raise RunError(f"{self.path('run.yaml')} is damaged: {error}") from None
 
     def shards(self) -> list[Shard]:
@@ -205,7 +207,10 @@ class Run(Folder):
         if not self.fs.exists(path):
             return []
         with self.fs.open(path, "rb") as file:
-            rows = pq.read_table(file).to_pylist()
+            try:
+                rows = pq.read_table(file).to_pylist()
+            except pa.ArrowException as error:
+                raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
         return [Shard(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in rows]
 
     def merged_shards(self, listed: Sequence[Shard]) -> list[Shard]:

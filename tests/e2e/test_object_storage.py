@@ -9,7 +9,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.run import Run
@@ -19,6 +18,7 @@ from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.member_cutting_proxy import MemberCuttingProxy
 from tests.e2e.test_resume import wait_until
 from tests.pipeline.shard_factory import encode, samples, tar
+from tests.s3_server import s3_server
 
 DATASETS = (SAMPLES, REJECTS, *(Dataset(kind, "main") for kind in ("embeddings", "spotted", "profiles")))
 CLUSTER = {"k": 2, "pca_dim": 8, "min_points_per_centroid": 5}
@@ -43,22 +43,12 @@ def shards() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def server(shards):
-    """A moto server, and the environment by which s3fs finds it: no credential is in a config."""
-    with pytest.MonkeyPatch.context() as patch:
-        running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        running.start()
-        host, port = running.get_host_and_port()
-        patch.setenv("AWS_ACCESS_KEY_ID", "the-test-id")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "the-test-secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    """The port of an S3 server that holds the shards."""
+    with s3_server() as port:
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
-        fs.mkdir("bucket")
         for name, data in shards.items():
             fs.pipe_file(f"bucket/shards/{name}", data)
-        yield running
-        running.stop()
-    fsspec.filesystem("s3").clear_instance_cache()
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +128,7 @@ def test_a_killed_driver_leaves_no_half_object_and_its_run_resumes(server, local
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_connections_cut_at_random_offsets_lose_nothing(server, local, tmp_path, monkeypatch, seed) -> None:
-    _, port = server.get_host_and_port()
-    proxy = CuttingProxy(port, cuts=12, seed=seed)
+    proxy = CuttingProxy(server, cuts=12, seed=seed)
     config, run = on_s3(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
@@ -157,8 +146,7 @@ def test_a_connection_cut_where_a_member_begins_loses_nothing(
     """What came is a sound beginning of a tar, and only its length tells that it is not the whole."""
     with tarfile.open(fileobj=io.BytesIO(shards["a/00000.tar"])) as archive:
         boundary = archive.getmembers()[member].offset
-    _, port = server.get_host_and_port()
-    proxy = MemberCuttingProxy(port, "a/00000.tar", boundary, cuts=2)
+    proxy = MemberCuttingProxy(server, "a/00000.tar", boundary, cuts=2)
     config, run = on_s3(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")

@@ -41,6 +41,7 @@ NO_RUNS = {
     "deep/run.yaml": b"[" * 3000,
     "tag/run.yaml": b"run: !!python/object/apply:os.system [id]\n",
     "date/run.yaml": b"run: 2024-99-99\n",
+    "bool/run.yaml": b"run: !!bool x\n",
     "keys/run.yaml": b"1: 2\nnull: 3\n",
     "utf16/run.yaml": "run: r\n".encode("utf-16"),
     "wrong/run.yaml": b"run: r\ninput: {shards: x, limits: {max_side: 1.5}}\n",
@@ -88,6 +89,7 @@ JUNK = st.one_of(
         "- -- --- -x --= = ~ ~nobody . .. / // /dev/null x :smile: [/x] 🙂 main clip spot 0 -1 1e9".split()
     ),
     st.sampled_from("nofs://x s4://x :// memory://x file:// file:///nowhere nowhere::x a::b".split()),
+    st.sampled_from("zip://x github://x dir://x data:, reference://x zip://a::b".split()),
     st.sampled_from(["", " ", "a\0b", "\udcff", "\x1b[31m", "a\nb", "x" * 300, "x" * 100_000, "x/" * 3000, "9" * 5000]),
     st.text(max_size=6),
 )

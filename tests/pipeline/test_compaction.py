@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline import compacted_file, schema
 from pipeline.compacted_file import write_compacted
@@ -21,6 +19,7 @@ from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.run import Run, RunError, compacted_of
 from pipeline.tables.table1 import table1
 from tests.benchmarks.query import draw_parts
+from tests.s3_server import s3_server
 
 PROFILES, EMBEDDINGS = Dataset("profiles", "main"), Dataset("embeddings", "main")
 COLUMNS = {
@@ -422,15 +421,8 @@ def test_table1_is_the_same(local) -> None:
     assert vars(table1(local.dataset(PROFILES))) == pytest.approx(vars(expected), rel=1e-12)
 
 
-def test_on_object_storage(monkeypatch) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    try:
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+def test_on_object_storage() -> None:
+    with s3_server():
         run = Run("s3://bucket/run")
         write_shards(run, "abc")
         compact(run, PROFILES, EMBEDDINGS)
@@ -439,9 +431,6 @@ def test_on_object_storage(monkeypatch) -> None:
         for dataset in (PROFILES, EMBEDDINGS):
             assert read(run, dataset) == parts(run, dataset)
         assert (covered(run), covered(run, EMBEDDINGS)) == (set("abcd"), set("abc"))
-    finally:
-        server.stop()
-        fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_bits_flipped_in_a_compacted_file_are_noticed(local) -> None:
