@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
@@ -55,16 +54,10 @@ def end_family(process) -> None:
     process.communicate(timeout=60)
 
 
-def workers(process) -> list[psutil.Process]:
-    """Worker processes of a driver that hold an extracting actor."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if "ExtractActor" in " ".join(child.cmdline()):
-                found.append(child)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
+def writers(run: Run, driver: int) -> list[int]:
+    """Processes of workers that are within a shard, told by the names of their unfinished parts."""
+    spools = (Path(run.root) / "samples").glob(".*.tmp")
+    return [pid for pid in (int(spool.name.split("~")[1]) for spool in spools) if pid != driver]
 
 
 def assert_same_rows(run: Run, chain) -> None:
@@ -95,9 +88,9 @@ def test_worker_killed(chain, config, tmp_path) -> None:
     """The driver replaces the worker by itself: one command, and it ends well."""
     run = Run(str(tmp_path / "run"))
     process = start("profile", str(config), folder=tmp_path)
-    assert wait_until(lambda: spools(run) > 0 and bool(workers(process)), process)
-    for worker in workers(process)[:1]:
-        os.kill(worker.pid, signal.SIGKILL)
+    found: list[int] = []
+    assert wait_until(lambda: bool(found.extend(writers(run, process.pid)) or found), process)
+    os.kill(found[0], signal.SIGKILL)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert "to be tried again" in out
