@@ -1,4 +1,4 @@
-"""The benchmarks run, on little; what they measure is for `make bench` on a quiet machine."""
+"""The quick benchmarks run; those of whole jobs are for `make bench` on a quiet machine."""
 
 import subprocess
 import sys
@@ -9,12 +9,10 @@ from tests.benchmarks.query import measure
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_kind_gives_its_lines() -> None:
-    kinds = ("throughput", "precision", "overlap", "assignment")
-    options = [option for kind in kinds for option in ("--only", kind)]
-    command = [sys.executable, "-m", "tests.benchmarks", *options, "--samples", "24"]
+def test_each_gives_its_line() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "--only", "overlap", "--only", "assignment"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600).stdout
-    for line in ("CLIP alone", "of what both ceilings allow", "of CLIP alone", "plain-Python way", "matrix product"):
+    for line in ("plain-Python way", "matrix product"):
         assert line in printed
 
 
