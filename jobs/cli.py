@@ -14,6 +14,7 @@ from rich.table import Table
 from jobs.console import make_console, printable, say
 from jobs.session import Terminated, session
 from pipeline import schema
+from pipeline.compaction import ROWS
 from pipeline.config import DEFAULT_METADATA, Config
 from pipeline.config_file import ConfigError, load, shortened
 
@@ -124,7 +125,7 @@ def compact(
     run: RunPath,
     dataset: Annotated[list[str] | None, typer.Option(help="kind/name; may be repeated. Default: the profiles")] = None,
     profiles: Annotated[str | None, typer.Option(help="Profiles whose clusters give the order. Default: main")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of a new file, at least")] = 1_000_000,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a new file, at least")] = ROWS,
     float32: Annotated[bool, typer.Option("--float32", help="Widen embeddings for readers without float16")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Forget the datasets' compacted files first")] = False,
 ) -> None:

@@ -68,13 +68,11 @@ def input_digest(run: Run, config: Config, dataset: Dataset) -> str:
     return digest(record["fields"])
 
 
-def check_part(run: Run, dataset: Dataset, shard: str, fingerprint: str) -> None:
+def check_part(run: Run, dataset: Dataset, shard: str, fingerprint: str | None) -> None:
     """Raise a RunError where a part was not made as its dataset was: two drivers began it in the same moment."""
     if run.footer(dataset, shard).get("fingerprint") != fingerprint:
-        raise RunError(
-            f"{run.part_path(dataset, shard)} was made under other settings than {dataset}; remove it and "
-            "extract it again."
-        )
+        path = run.part_path(dataset, shard)
+        raise RunError(f"{path} was made under other settings than {dataset}; remove it and make it again.")
 
 
 def changed_software(run: Run, dataset: Dataset) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.claims import check_part
 from pipeline.clustering import available_memory
 from pipeline.compaction import Compaction, Group, is_vector
 from pipeline.datasets import REJECTS
@@ -30,7 +31,7 @@ CHUNK_BYTES = 64 << 20
 READERS = 8
 
 INDEX = schema.INDEX.name
-CLUSTER_ID = schema.CLUSTER[0].name
+CLUSTER_ID = schema.CLUSTER_ID.name
 NO_CLUSTER = pa.scalar(2**31 - 1, pa.int32())
 """Sorted last."""
 
@@ -103,11 +104,7 @@ def _read(run: Run, compaction: Compaction, shard: str) -> tuple[pa.Table, Clust
     """A part, and the cluster of each of its rows: all the same where none is to be sorted by."""
     dataset, order = compaction.dataset, compaction.order
     for source, fingerprint in {dataset: compaction.fingerprint, order: compaction.order_fingerprint}.items():
-        if run.footer(source, shard).get("fingerprint") != fingerprint:
-            raise RunError(
-                f"{run.part_path(source, shard)} was made under other settings than other parts of {source}; remove "
-                "it and make it again."
-            )
+        check_part(run, source, shard, fingerprint)
     table = run.read_part(dataset, shard)
     clusters = np.zeros(table.num_rows, np.int32)
     if dataset == REJECTS:

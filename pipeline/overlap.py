@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import regex
+import shapely
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
@@ -160,6 +161,7 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
 
     geometries = polygons.polygons(spottings.points, spottings.offsets)
     owner = np.repeat(np.arange(len(samples)), spottings.counts)
+    word_area = shapely.area(geometries) / image_area[owner]
     co_emb = np.array(co_emb_flags, dtype=bool)
     every, shown = (geometries, owner), (geometries[co_emb], owner[co_emb])
     text_area = polygons.union_area(*every, len(samples)) / image_area
@@ -172,6 +174,8 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
     columns = {
         "text_class": pa.array(text_class.tolist(), strings, mask=failed),
         "text_area": pa.array(np.minimum(text_area, 1), floats, mask=failed),
+        "spotted_area": _lists(word_area, spottings.counts, floats, failed),
+        "spotted_co_emb": _lists(co_emb, spottings.counts, pa.bool_(), failed),
         "co_emb_words": _lists(shared, shared_of, strings, failed),
         "co_emb_area": pa.array(co_emb_area, floats, mask=failed),
         "co_emb_area_union": pa.array(np.minimum(co_emb_union, 1), floats, mask=failed),
@@ -218,7 +222,7 @@ def _numpy(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def _lists(
-    values: list[str] | npt.NDArray[np.float32],
+    values: list[str] | npt.NDArray[Any],
     sizes: npt.NDArray[np.int64],
     kind: pa.DataType,
     missing: npt.NDArray[np.bool_] | None = None,

@@ -32,6 +32,14 @@ def open_writer(path: str, types: pa.Schema, **options: Any) -> pq.ParquetWriter
     )
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether an error of reading Parquet says that the file is damaged, and not that storage fails.
+
+    Arrow raises plain OSErrors for damaged pages; those of storage have a number or a class of their own.
+    """
+    return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
+
+
 class PartWriter:
     """Rows of one part, gathered into row groups of even size."""
 

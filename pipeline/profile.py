@@ -20,9 +20,8 @@ from pipeline.shards import Shard
 from pipeline.stages import Stages
 from pipeline.vectors import to_matrix
 
-KEYS = [column.name for column in schema.IDENTITY]
 CLIP = (schema.CLIP_STATUS, schema.CLIP_SCORE, schema.CAPTION_TRUNCATED)
-EMBEDDING_COLUMNS = [*KEYS, *(column.name for column in CLIP), schema.IMAGE_EMBEDDING]
+EMBEDDING_COLUMNS = [*schema.IDENTITY_NAMES, *(column.name for column in CLIP), schema.IMAGE_EMBEDDING]
 
 
 def profile_fields(run: Run, config: Config) -> Fields:
@@ -79,7 +78,7 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
 
 def _check_aligned(shard: Shard, *tables: pa.Table | None) -> None:
     """All batches are there, and their rows are of the same samples."""
-    keys = [table and table.select(KEYS) for table in tables]
+    keys = [table and table.select(schema.IDENTITY_NAMES) for table in tables]
     if not all(key is not None and key.equals(keys[0]) for key in keys):
         raise RunError(f"Shard {shard.id}: its parts hold different samples; remove them and extract it again.")
 

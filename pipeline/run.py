@@ -22,7 +22,7 @@ from pipeline.config_file import ConfigError, parse, parse_yaml
 from pipeline.datasets import CLUSTER_FACTS, Dataset
 from pipeline.fingerprint import software
 from pipeline.folder import Folder
-from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter
+from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter, is_damage
 from pipeline.secrets import plain, without_secrets
 from pipeline.shards import Shard
 
@@ -113,8 +113,7 @@ class Run(Folder):
             try:
                 yield file
             except (pa.ArrowInvalid, OSError) as error:
-                # Arrow raises plain OSErrors for damaged pages; those of storage have a number or a class of their own.
-                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                if not is_damage(error):
                     raise
                 message = " ".join(str(error).split())
                 raise RunError(f"{path} is damaged ({message}); remove it and run the same command again.") from None

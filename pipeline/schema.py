@@ -122,6 +122,7 @@ SPOTTED = Column(
     nullable=True,
 )
 SPOT_MESSAGE = Column("spot_message", pa.string(), "", "why the spotter failed", nullable=True)
+CAPTION = Column("caption", pa.string(), "", "the caption as it stands in the .txt, else in the .json")
 URL = Column("url", pa.string(), "", "where the image came from, by the sample's json", nullable=True)
 
 SHARDS = (
@@ -133,11 +134,12 @@ SHARDS = (
 )
 
 IDENTITY = (SHARD, INDEX, KEY, UID)
+IDENTITY_NAMES = [column.name for column in IDENTITY]
 
 SAMPLES = (
     *IDENTITY,
     URL,
-    Column("caption", pa.string(), "", "the caption as it stands in the .txt, else in the .json"),
+    CAPTION,
     Column("width", pa.int32(), "pixels", "width of the decoded, EXIF-oriented image"),
     Column("height", pa.int32(), "pixels", "height of the decoded, EXIF-oriented image"),
     Column("image_format", pa.string(), "", "JPEG, PNG or WEBP, by the bytes, not by the name"),
@@ -177,6 +179,20 @@ SPOTTED_TEXT = (*IDENTITY, SPOT_STATUS, SPOT_MESSAGE, SPOTTED)
 OVERLAP = (
     Column("text_class", pa.string(), "", "none (no text), text (none in the caption), co_emb", nullable=True),
     Column("text_area", pa.float32(), "fraction", "union of the word polygons over the image area", nullable=True),
+    Column(
+        "spotted_area",
+        _list(pa.float32()),
+        "fraction",
+        "for each of `spotted` the area of its polygon over the image area",
+        nullable=True,
+    ),
+    Column(
+        "spotted_co_emb",
+        _list(pa.bool_()),
+        "",
+        "for each of `spotted` whether it holds a caption word (exact), normalised",
+        nullable=True,
+    ),
     Column(
         "co_emb_words",
         _list(pa.string()),
@@ -244,8 +260,9 @@ OVERLAP = (
     ),
 )
 
+CLUSTER_ID = Column("cluster_id", pa.int32(), "", "nearest centroid; null: no embedding", nullable=True)
 CLUSTER = (
-    Column("cluster_id", pa.int32(), "", "nearest centroid; null: no embedding", nullable=True),
+    CLUSTER_ID,
     Column("cluster_distance", pa.float32(), "", "L2 distance to that centroid in PCA space", nullable=True),
 )
 

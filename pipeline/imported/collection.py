@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.config import ImportedEmbeddings
 from pipeline.imported import ImportedError
 from pipeline.imported.arrays import StoredArray
+from pipeline.parts import is_damage
 from pipeline.storage import etag_of, locate
 
 KEY, CAPTION, SCORE, ROW = "key", "caption", "score", "row"
@@ -146,8 +147,7 @@ class Collection:
             try:
                 yield pq.ParquetFile(file)
             except (pa.ArrowException, OSError, KeyError) as error:
-                # Arrow raises plain OSErrors for damaged pages; those of storage have a number or a class of their own.
-                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                if not is_damage(error):
                     raise
                 raise ImportedError(f"{path} cannot be imported: {' '.join(str(error).split())[:300]}.") from None
 

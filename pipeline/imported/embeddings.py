@@ -30,8 +30,7 @@ from pipeline.vectors import Singles, to_column
 BATCH_ROWS = 16_384
 """Samples whose embeddings are in memory at a time: of most shards, all."""
 
-IDENTITY = [column.name for column in schema.IDENTITY]
-CAPTION = "caption"
+CAPTION = schema.CAPTION.name
 UNSCORED = "unscored"
 OK = ClipStatus.OK
 
@@ -39,15 +38,20 @@ Report = Callable[[int], None]
 """Called after every batch with its number of samples."""
 
 
-def import_fields(run: Run, config: Config) -> Fields:
+def import_fields(run: Run, config: Config, collection: Collection | None = None) -> Fields:
     """What imported embeddings depend on: what made them, the import's files, and the samples.
+
+    Args:
+        run: the run.
+        config: its configuration, with `clip.imported`.
+        collection: the import's files, where they are listed already.
 
     Raises:
         ImportedError: as `Collection`.
         RunError: there are no samples yet.
         FingerprintError: they were made by another configuration.
     """
-    collection = Collection(_settings(config))
+    collection = collection or Collection(_settings(config))
     return {
         "model": config.clip.model,
         "pretrained": config.clip.pretrained,
@@ -92,7 +96,7 @@ class Importer:
         self._run = run
         self._config = config
         self._collection = Collection(_settings(config))
-        self.fields = import_fields(run, config)
+        self.fields = import_fields(run, config, self._collection)
         self._index = Index(run, import_of(config), self._collection)
 
     def import_shard(self, shard: Shard, report: Report) -> dict[str, int]:
@@ -109,12 +113,12 @@ class Importer:
         stages, counts = Stages(), Counter({"rows": 0, UNSCORED: 0, **{count_name(status): 0 for status in ClipStatus}})
         check_part(run, SAMPLES, shard.id, self.fields["samples"])
         with run.part(dataset, shard.id, schema.embeddings(self._index.dim, self._config.clip.stored_as)) as part:
-            for samples in run.read_batches(SAMPLES, shard.id, [*IDENTITY, CAPTION], BATCH_ROWS):
+            for samples in run.read_batches(SAMPLES, shard.id, [*schema.IDENTITY_NAMES, CAPTION], BATCH_ROWS):
                 with stages.time("find"):
                     found = self._index.find(samples[self._collection.settings.join], samples[CAPTION])
                 with stages.time("read"):
                     columns = self._columns(found)
-                part.write(pa.table({**{name: samples[name] for name in IDENTITY}, **columns}))
+                part.write(pa.table({**{name: samples[name] for name in schema.IDENTITY_NAMES}, **columns}))
                 counts.update(map(count_name, found.status))
                 counts[UNSCORED] += columns[schema.CLIP_SCORE.name].null_count - int((found.status != OK).sum())
                 counts["rows"] += len(samples)

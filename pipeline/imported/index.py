@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -126,9 +126,9 @@ class Index:
     """
 
     def __init__(self, run: Run, dataset: Dataset, collection: Collection) -> None:
-        if not has_index(run, dataset, collection):
+        facts = _facts(run, dataset, collection)
+        if facts is None:
             raise RunError(f"{run.path(dataset)} holds no index of {collection.settings.folder}: extract again.")
-        facts = run.read_json(dataset, FACTS)
         self.rows: int = facts["rows"]
         self.rows_of_files: list[int] = facts["rows_of_files"]
         self.dim: int = facts["dim"]
@@ -186,8 +186,12 @@ class Index:
 
 def has_index(run: Run, dataset: Dataset, collection: Collection) -> bool:
     """Whether the run has an index of these files as they are now."""
-    facts = run.read_json(dataset, FACTS)
-    return facts is not None and facts["import"] == _identity(collection)
+    return _facts(run, dataset, collection) is not None
+
+
+def _facts(run: Run, dataset: Dataset, collection: Collection) -> dict[str, Any] | None:
+    facts: dict[str, Any] | None = run.read_json(dataset, FACTS)
+    return facts if facts and facts["import"] == _identity(collection) else None
 
 
 def _identity(collection: Collection) -> str:

@@ -95,10 +95,10 @@ def _counts(word: str, other: str, settings: OverlapSettings) -> bool:
         return True
     if min(len(word), len(other)) < settings.min_fuzzy_length:
         return False
-    return 1 - _distance(word, other) / max(len(word), len(other)) >= settings.threshold
+    return 1 - distance(word, other) / max(len(word), len(other)) >= settings.threshold
 
 
-def _distance(one: str, other: str) -> int:
+def distance(one: str, other: str) -> int:
     """Levenshtein distance, row by row."""
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):

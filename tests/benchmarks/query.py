@@ -120,6 +120,8 @@ def draw_profiles(parts: int, part_rows: int) -> pa.Table:
         "spotted": _spotted(spotted, rng, vocabulary),
         "text_class": np.where(copied > 0, "co_emb", np.where(spotted > 0, "text", "none")).tolist(),
         "text_area": np.where(spotted > 0, rng.random(rows), 0),
+        "spotted_area": _lists(spotted, pa.array(rng.random(spotted.sum()))),
+        "spotted_co_emb": _lists(spotted, pa.array(rng.random(spotted.sum()) < 0.5)),
         "co_emb_words": _words(copied, rng, vocabulary),
         "co_emb_area": np.where(copied > 0, rng.random(rows), 0),
         "co_emb_area_union": np.where(copied > 0, rng.random(rows), 0),

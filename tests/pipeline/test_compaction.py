@@ -391,7 +391,7 @@ def change_columns(run: Run) -> None:
     [
         (damage, r"embeddings/main/b\.parquet is damaged"),
         (drop_a_row, r"Shard b: its parts of embeddings/main and profiles/main hold different samples"),
-        (change_settings, r"embeddings/main/b\.parquet was made under other settings than other parts"),
+        (change_settings, r"embeddings/main/b\.parquet was made under other settings than embeddings/main"),
         (change_columns, r"embeddings/main/b\.parquet has other columns than other parts"),
     ],
 )

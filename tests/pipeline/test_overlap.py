@@ -12,6 +12,7 @@ from pipeline import overlap as module
 from pipeline import schema
 from pipeline.config import OverlapSettings
 from pipeline.overlap import has_unspaced_script, literal_rate, normalize, overlap, word_overlap
+from tests.benchmarks.overlap import distance
 
 DEFAULT = OverlapSettings()
 BOX = [(0, 0), (10, 0), (10, 10), (0, 10)]
@@ -173,15 +174,6 @@ def test_a_sweep_over_stored_similarities_gives_the_rate_of_every_threshold():
         assert swept["fuzzy_cotr"] == pytest.approx(np.mean(stored >= np.float32(threshold)))
 
 
-def _distance(a: str, b: str) -> int:
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return row[-1]
-
-
 def _reference(caption: str, texts: list[str]) -> tuple[list[str], list[str], list[float]]:
     """Words, shared words and similarities, word by word from the definitions."""
 
@@ -199,7 +191,7 @@ def _reference(caption: str, texts: list[str]) -> tuple[list[str], list[str], li
         for other in spotted:
             plain = not any(c.isdigit() for c in word + other)
             if min(len(word), len(other)) >= 4 and plain:
-                best = max(best, 1 - _distance(word, other) / max(len(word), len(other)))
+                best = max(best, 1 - distance(word, other) / max(len(word), len(other)))
         similarities.append(best if best >= 0.5 else 0.0)
     return words(caption), [word for word in words(caption) if word in spotted], similarities
 
@@ -240,6 +232,8 @@ def test_an_image_without_text_has_zeros_not_nulls():
     assert row == {
         "text_class": "none",
         "text_area": 0,
+        "spotted_area": [],
+        "spotted_co_emb": [],
         "co_emb_words": [],
         "co_emb_area": 0,
         "co_emb_area_union": 0,
@@ -253,6 +247,14 @@ def test_an_image_without_text_has_zeros_not_nulls():
         "text_unspaced": False,
         "overlap_bounded": False,
     }
+
+
+def test_every_spotted_string_has_its_area_and_whether_the_caption_holds_a_word_of_it():
+    (row,) = _rows(("A black-and-white cat", ["WHITE!", "dog", ("cat", [(0, 0), (20, 0), (20, 10), (0, 10)]), "--"]))
+    image = 100 * 50
+    assert row["spotted_co_emb"] == [True, False, True, False]
+    assert row["spotted_area"] == pytest.approx([100 / image, 100 / image, 200 / image, 100 / image])
+    assert row["co_emb_area"] == pytest.approx(300 / image)
 
 
 def test_spotted_strings_without_a_word_are_text():
