@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.datasets import REJECTS, Dataset
+from pipeline.datasets import COMPACTED, REJECTS, Dataset, compacted_of
 from pipeline.fingerprint import digest
-from pipeline.run import COMPACTED, Run, RunError, compacted_of
+from pipeline.run import Run, RunError
 
 ROWS = 1_000_000
 """Rows of a file, at least, where there are so many."""

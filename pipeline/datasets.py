@@ -20,6 +20,9 @@ class Dataset:
 CLUSTER_FACTS = "facts.json"
 """In a clusters dataset: how they were fitted. It is written last, so with it the clusters are there."""
 
+COMPACTED = "_compacted.json"
+"""Beside compacted files: which of them are to be read, of which shards, and what they were made from."""
+
 SAMPLES = Dataset("samples")
 REJECTS = Dataset("rejects")
 
@@ -65,3 +68,8 @@ def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
 
 def profiles_of(config: Config) -> Dataset:
     return Dataset("profiles", config.profile.name)
+
+
+def compacted_of(dataset: Dataset) -> Dataset:
+    """Where the compacted files of a dataset lie, as a dataset whose 'shards' are files."""
+    return Dataset(f"compacted/{dataset.kind}", dataset.name)

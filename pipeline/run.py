@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -17,22 +17,15 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline import schema
+from pipeline.arrow_files import arrow_file, arrow_filesystem
 from pipeline.config import Config
 from pipeline.config_file import ConfigError, parse, parse_yaml
-from pipeline.datasets import CLUSTER_FACTS, Dataset
+from pipeline.datasets import CLUSTER_FACTS, COMPACTED, Dataset, compacted_of
 from pipeline.fingerprint import software
 from pipeline.folder import Folder
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter, is_damage
 from pipeline.secrets import plain, without_secrets
 from pipeline.shards import Shard
-
-COMPACTED = "_compacted.json"
-"""Beside compacted files: which of them are to be read, of which shards, and what they were made from."""
-
-
-def compacted_of(dataset: Dataset) -> Dataset:
-    """Where the compacted files of a dataset lie, as a dataset whose 'shards' are files."""
-    return Dataset(f"compacted/{dataset.kind}", dataset.name)
 
 
 class RunError(RuntimeError):
@@ -84,7 +77,7 @@ class Run(Folder):
             RunError: the file is there and is no readable Parquet.
         """
         with self._readable(dataset, shard) as file:
-            return pq.read_table(file, columns=columns, page_checksum_verification=True)
+            return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
 
     def read_batches(
         self, dataset: Dataset, shard: str, columns: Sequence[str] | None = None, rows: int = ROW_GROUP_ROWS
@@ -106,10 +99,10 @@ class Run(Folder):
                 yield pa.Table.from_batches(waiting)
 
     @contextmanager
-    def _readable(self, dataset: Dataset, shard: str) -> Iterator[BinaryIO]:
+    def _readable(self, dataset: Dataset, shard: str) -> Iterator[pa.NativeFile]:
         """An open part; what Arrow cannot read in it becomes a RunError, what storage cannot give stays OSError."""
         path = self.part_path(dataset, shard)
-        with self.fs.open(path, "rb") as file:
+        with arrow_file(self.fs, path) as file:
             try:
                 yield file
             except (pa.ArrowInvalid, OSError) as error:
@@ -147,7 +140,7 @@ class Run(Folder):
         types = self.part_schema(dataset, min(done))
         options = pa.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
         parquet = pa.dataset.ParquetFileFormat(default_fragment_scan_options=options)
-        return pa.dataset.dataset(paths, types, parquet, filesystem=self.fs)
+        return pa.dataset.dataset(paths, types, parquet, filesystem=arrow_filesystem(self.fs))
 
     def compacted(self, dataset: Dataset, done: set[str]) -> dict[str, list[str]]:
         """Paths of the compacted files that stand for parts of `done`, each with the shards it covers.
@@ -205,9 +198,9 @@ class Run(Folder):
         path = self.path("shards.parquet")
         if not self.fs.exists(path):
             return []
-        with self.fs.open(path, "rb") as file:
+        with arrow_file(self.fs, path) as file:
             try:
-                rows = pq.read_table(file).to_pylist()
+                rows = pq.ParquetFile(file).read().to_pylist()
             except pa.ArrowException as error:
                 raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
         return [Shard(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in rows]

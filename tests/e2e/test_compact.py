@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline import schema
 from pipeline.config_file import parse
-from pipeline.datasets import REJECTS, SAMPLES, Dataset
-from pipeline.run import Run, compacted_of
+from pipeline.datasets import REJECTS, SAMPLES, Dataset, compacted_of
+from pipeline.run import Run
 from tests.benchmarks.query import draw_parts
 from tests.e2e.command import parrotscope, start
 from tests.e2e.test_resume import end_family, wait_until

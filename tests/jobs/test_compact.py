@@ -10,8 +10,8 @@ from jobs.compact import run_compact
 from jobs.job import JobError
 from pipeline import schema
 from pipeline.config_file import parse
-from pipeline.datasets import SAMPLES, Dataset
-from pipeline.run import Run, RunError, compacted_of
+from pipeline.datasets import SAMPLES, Dataset, compacted_of
+from pipeline.run import Run, RunError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -15,8 +15,8 @@ import pytest
 from pipeline import compacted_file, schema
 from pipeline.compacted_file import write_compacted
 from pipeline.compaction import Group, check_same_settings, clear, commit, forget, group_shards, plan, plan_groups
-from pipeline.datasets import REJECTS, SAMPLES, Dataset
-from pipeline.run import Run, RunError, compacted_of
+from pipeline.datasets import REJECTS, SAMPLES, Dataset, compacted_of
+from pipeline.run import Run, RunError
 from pipeline.tables.table1 import table1
 from tests.benchmarks.query import draw_parts
 from tests.s3_server import s3_server
