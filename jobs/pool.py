@@ -16,7 +16,9 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from jobs.heartbeats import Board, Heartbeat
 from pipeline.config import ResourcesConfig
+from pipeline.run import RunError
 
 TICK_SECONDS = 0.5
 BACKOFF_SECONDS = (1.0, 5.0, 30.0)
@@ -24,8 +26,8 @@ BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_REFUSALS = 10
 """Actors that may fail to get ready before no more are tried; those at work go on."""
 
-Heartbeat = tuple[int, int, int]
-"""Rows and rejects so far, and bytes of the shard read."""
+HARMLESS = (OSError, ValueError, RunError)
+"""Errors after which a worker goes on; others may have broken what it holds, as CUDA's break a whole process."""
 
 
 class PoolError(RuntimeError):
@@ -62,23 +64,6 @@ class Watcher(Protocol):
 
     def failed(self, task: Task) -> None:
         """A shard is set aside after its last attempt."""
-
-
-class Board:
-    """Heartbeats of the shards in flight."""
-
-    def __init__(self) -> None:
-        self._shards: dict[str, Heartbeat] = {}
-
-    def add(self, shard: str, rows: int, rejects: int, position: int) -> None:
-        before = self._shards.get(shard, (0, 0, 0))
-        self._shards[shard] = (before[0] + rows, before[1] + rejects, position)
-
-    def drop(self, shard: str) -> None:
-        self._shards.pop(shard, None)
-
-    def snapshot(self) -> dict[str, Heartbeat]:
-        return self._shards
 
 
 class Pool:
@@ -214,7 +199,10 @@ class Pool:
                 ray.kill(actor)
                 self._refuse(str(cause))
             else:
-                self._idle.append(actor)
+                if isinstance(cause, HARMLESS):
+                    self._idle.append(actor)
+                else:
+                    ray.kill(actor)
                 self._again(task, "".join(traceback.format_exception_only(cause)).strip(), watcher)
         else:
             self._idle.append(actor)

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.console import say
-from jobs.pool import TICK_SECONDS, Heartbeat, Task
+from jobs.heartbeats import Heartbeat
+from jobs.pool import TICK_SECONDS, Task
 from pipeline.run import Run
 from pipeline.secrets import plain
 from pipeline.shards import Shard

@@ -68,8 +68,16 @@ def print_status(url: str, console: Console) -> None:
     failed = sorted(run.failed())
     say(console, f"failed shards: {len(failed):,}")
     for shard in failed[:SHOWN_ERRORS]:
-        record = run.read_json("errors", f"{shard}.json") or {"job": "", "errors": ["its error file is gone"]}
-        say(console, f"  {shard} ({record['job']}): {record['errors'][-1]}")
+        say(console, f"  {shard} {_last_error(run, shard)}")
+
+
+def _last_error(run: Run, shard: str) -> str:
+    """What a shard set aside failed for; its file only informs, and may be gone or spoilt."""
+    try:
+        record = run.read_json("errors", f"{shard}.json")
+        return f"({record['job']}): {record['errors'][-1]}"
+    except (ValueError, TypeError, LookupError):
+        return "(its error file cannot be read)"
 
 
 def say_import(title: str, run: Run, config: Config, console: Console) -> None:

@@ -15,6 +15,9 @@ PRESETS = Path(__file__).resolve().parent.parent / "configs"
 
 MAX_SENTENCE = 500
 
+SOFTWARE = "software"
+"""Section of a run.yaml that tells versions and sets nothing."""
+
 _PLAINLY = {
     "model_type": "should be a section, `key: value`",
     "model_attributes_type": "should be a section, `key: value`",
@@ -53,9 +56,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse(values: Mapping[str, Any]) -> Config:
-    """Validate nested mappings into a `Config`; raises `ConfigError`."""
+    """Validate nested mappings into a `Config`, those of a run.yaml too; raises `ConfigError`."""
     try:
-        return Config.model_validate(values)
+        return Config.model_validate({name: value for name, value in values.items() if name != SOFTWARE})
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
 

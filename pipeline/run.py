@@ -19,7 +19,7 @@ import yaml
 from pipeline import schema
 from pipeline.arrow_files import arrow_file, arrow_filesystem
 from pipeline.config import Config
-from pipeline.config_file import ConfigError, parse, parse_yaml
+from pipeline.config_file import SOFTWARE, ConfigError, parse, parse_yaml
 from pipeline.datasets import CLUSTER_FACTS, COMPACTED, Dataset, compacted_of
 from pipeline.fingerprint import software
 from pipeline.folder import Folder
@@ -169,7 +169,7 @@ class Run(Folder):
         values = plain(config.model_dump(mode="json"))
         if self.exists():
             values = self.config().model_dump(mode="json") | {name: values[name] for name in sections}
-        text = yaml.safe_dump({**values, "software": software()}, sort_keys=False, allow_unicode=True).encode()
+        text = yaml.safe_dump({**values, SOFTWARE: software()}, sort_keys=False, allow_unicode=True).encode()
         if not self.exists() or self.fs.cat_file(self.path("run.yaml")) != text:
             self.write_bytes(text, "run.yaml")
 
@@ -183,7 +183,7 @@ class Run(Folder):
             values = parse_yaml(self.fs.cat_file(self.path("run.yaml")))
             if not isinstance(values, dict):
                 raise ConfigError("it holds no sections.")
-            return parse({name: value for name, value in values.items() if name != "software"})
+            return parse(values)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.url} is no run: it has no run.yaml.") from None
         except ConfigError as error:

@@ -1,39 +1,96 @@
-"""The extract job beside its ceilings: CLIP alone and the spotter alone, on images that are decoded already."""
+"""The extract job beside its ceilings: CLIP alone and the spotter alone, on images that are decoded already.
+
+One worker a core holds the models, as in the job, and takes every shard three ways, one after the other: what else the
+machine has to do then disturbs all three alike.
+"""
 
 import io
 import itertools
-import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import fmean
 from time import perf_counter
 
+import fsspec
 import open_clip
 import ray
 import safetensors.torch
 import torch
-from rich.console import Console
 
-from jobs.extract import PARTS, Part, run_extract
+from jobs.extract import PARTS, ExtractActor
+from jobs.heartbeats import Board
+from jobs.job import Ready
 from jobs.session import session
 from pipeline.clip import Clip
 from pipeline.config import Config, InputLimits, ResourcesConfig
 from pipeline.config_file import parse
+from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.extract import Sample, batches
 from pipeline.images import decode
+from pipeline.run import Run
 from pipeline.samples import RawSample, read_samples
+from pipeline.shards import Shard, list_shards
 from pipeline.spotting import load_spotter
-from pipeline.threads import limit_threads
 from tests.benchmarks.figure import Figure
 
 MODEL = "ViT-B-32-quickgelu"
-SHARDS = 8
-"""Of equal content, so that no worker waits for another at the end."""
+SHARD_SAMPLES = 64
+"""A batch: small, so that the three ways are close to each other in time."""
 
-ROUNDS = 2
-"""Times that ceilings and jobs are measured in turns."""
+
+@dataclass(frozen=True)
+class Seconds:
+    """Samples, and the seconds that they took in each way."""
+
+    rows: int
+    decode: float
+    clip: float
+    spot: float
+    with_both: float
+    with_clip: float
+
+
+class MeasuredActor(ExtractActor):
+    """A worker of the job that tells how long its models alone take."""
+
+    def ready(self) -> Ready:
+        ready = super().ready()
+        self._clip: Clip = self._extractor._clip  # type: ignore[assignment]
+        self._spotter = self._extractor._spotter or load_spotter(self._config.spotting, 1, "cpu")
+        return ready
+
+    def measure(self, board: object, shard: Shard, models_first: bool) -> Seconds:
+        """One shard by its models alone, and by the job with both and with CLIP only."""
+        if models_first:
+            alone = self._alone(shard)
+        jobs = [self._job(board, shard, name) for name in ("both", "clip")]
+        if not models_first:
+            alone = self._alone(shard)
+        return Seconds(*alone, *jobs)
+
+    def _job(self, board: object, shard: Shard, name: str) -> float:
+        config, run = self._config, Run(f"{self._config.run}-{name}")
+        lacking: Collection[Dataset] = [SAMPLES, embeddings_of(config)]
+        lacking = [*lacking, spotted_of(config)] if name == "both" else lacking
+        self._run, start = run, perf_counter()
+        self.work(board, shard, lacking)
+        return perf_counter() - start
+
+    def _alone(self, shard: Shard) -> tuple[int, float, float, float]:
+        start = perf_counter()
+        decoded = [samples for samples, _ in batches(_decoded(shard), self._config.clip.batch_size)]
+        decode_seconds, clip_seconds, spot_seconds = perf_counter() - start, 0.0, 0.0
+        for samples in decoded:
+            images = [sample.image.pixels for sample in samples]
+            start = perf_counter()
+            self._clip(images, [sample.raw.caption for sample in samples])
+            between = perf_counter()
+            self._spotter.spot(images)
+            clip_seconds += between - start
+            spot_seconds += perf_counter() - between
+        return sum(map(len, decoded)), decode_seconds, clip_seconds, spot_seconds
 
 
 def measure(samples: Sequence[RawSample], source: str) -> Iterator[Figure]:
@@ -42,34 +99,55 @@ def measure(samples: Sequence[RawSample], source: str) -> Iterator[Figure]:
         folder = Path(name)
         write_shards(samples, folder / "shards")
         write_weights(folder / "weights.safetensors")
-        ceilings: list[tuple[float, float]] = []
-        jobs: dict[tuple[Part, ...], list[float]] = {PARTS: [], ("clip",): []}
-        for number in range(ROUNDS):
-            ceilings.append(ceiling(config(folder, "unused")))
-            for parts, rates in jobs.items():
-                rates.append(job(config(folder, f"{'-'.join(parts)}-{number}"), parts))
-    clip, spot = (fmean(rates) for rates in zip(*ceilings, strict=True))
-    both, alone = (fmean(rates) for rates in jobs.values())
-    allowed = 1 / (1 / clip + 1 / spot)
-    about = f"{len(samples):,} {source}, {MODEL}"
-    yield Figure(f"CLIP alone, {about}", f"{clip:.1f} samples/s")
-    yield Figure("default spotter alone, the same", f"{spot:.1f} samples/s")
-    yield Figure("extract with both", f"{both:.1f} samples/s", f"{both / allowed:.2f} of what both ceilings allow")
-    yield Figure("extract without a spotter", f"{alone:.1f} samples/s", f"{alone / clip:.2f} of CLIP alone")
+        workers = int(ray.cluster_resources()["CPU"])
+        each = _measured(config(folder), list_shards([f"{folder}/shards/*.tar"]), workers)
+    total = Seconds(*(sum(getattr(shard, field.name) for shard in each) for field in fields(Seconds)))
+
+    def rate(*seconds: float) -> float:
+        return workers * total.rows / sum(seconds)
+
+    about = f"{total.rows:,} {source}, {MODEL}, {workers} workers"
+    yield Figure(f"CLIP alone, {about}", f"{rate(total.clip):.1f} samples/s")
+    yield Figure("default spotter alone, the same", f"{rate(total.spot):.1f} samples/s")
+    yield Figure("reading and decoding alone, the same", f"{rate(total.decode):.1f} samples/s")
+    for title, job, models in (
+        ("both", total.with_both, (total.clip, total.spot)),
+        ("CLIP only", total.with_clip, (total.clip,)),
+    ):
+        yield Figure(
+            f"extract with {title}",
+            f"{rate(job):.1f} samples/s",
+            f"{rate(job) / rate(*models):.2f} of what the models allow, "
+            f"{rate(job) / rate(*models, total.decode):.2f} of what they and decoding allow",
+        )
 
 
-def config(folder: Path, run: str) -> Config:
-    """One worker per core, as the quickstart has."""
+def _measured(settings: Config, shards: Sequence[Shard], workers: int) -> list[Seconds]:
+    """Every shard measured, but for each worker's first, in which kernels are compiled and memory is taken."""
+    board = ray.remote(num_cpus=0)(Board).remote()
+    actor = ray.remote(num_cpus=1)(MeasuredActor)
+    actors = [actor.remote(Run(settings.run), settings, PARTS) for _ in range(workers)]
+    ray.get([actor.ready.remote() for actor in actors])
+    told = [
+        actors[number % workers].measure.remote(board, shard, models_first=number // workers % 2 == 0)
+        for number, shard in enumerate(shards)
+    ]
+    return list(ray.get(told))[workers:]
+
+
+def config(folder: Path) -> Config:
+    """As a run of one worker per core has it."""
     clip = {"model": MODEL, "pretrained": str(folder / "weights.safetensors")}
-    return parse({"run": str(folder / run), "input": {"shards": f"{folder}/shards/*.tar"}, "clip": clip})
+    return parse({"run": str(folder / "run"), "input": {"shards": f"{folder}/shards/*.tar"}, "clip": clip})
 
 
 def write_shards(samples: Sequence[RawSample], folder: Path) -> None:
-    """The samples dealt out over SHARDS tars."""
+    """The samples in tars of SHARD_SAMPLES, dealt out so that every shard has some of every kind."""
     folder.mkdir()
-    for number in range(SHARDS):
+    shards = -(-len(samples) // SHARD_SAMPLES)
+    for number in range(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
-            for index, sample in itertools.islice(enumerate(samples), number, None, SHARDS):
+            for index, sample in itertools.islice(enumerate(samples), number, None, shards):
                 for suffix, data in (("jpg", sample.image), ("txt", sample.caption.encode())):
                     member = tarfile.TarInfo(f"{index:09d}.{suffix}")
                     member.size = len(data)
@@ -82,47 +160,9 @@ def write_weights(file: Path) -> None:
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, file)
 
 
-def job(settings: Config, parts: tuple[Part, ...]) -> float:
-    """Samples per second of an extract job, from its first worker at work to its end."""
-    told = io.StringIO()
-    run_extract(settings, Console(file=told, width=200), parts)
-    return float(re.findall(r"samples, ([\d,.]+)/s", told.getvalue())[-1].replace(",", ""))
-
-
-def ceiling(settings: Config) -> tuple[float, float]:
-    """Samples per second of CLIP alone and of the spotter alone, all workers at work."""
-    shards = sorted(Path(settings.input.shards[0]).parent.glob("*.tar"))
-    workers = int(ray.cluster_resources()["CPU"])
-    time = ray.remote(num_cpus=1)(_seconds)
-    told = ray.get([time.remote(settings, shards[worker::workers]) for worker in range(workers)])
-    return sum(rows / clip for rows, clip, _ in told), sum(rows / spot for rows, _, spot in told)
-
-
-def _seconds(settings: Config, shards: Sequence[Path]) -> tuple[int, float, float]:
-    """Samples, and seconds that CLIP and spotter, loaded as in the job, take for them in the job's batches."""
-    limit_threads(1)
-    clip, spotter = Clip(settings.clip, 1), load_spotter(settings.spotting, 1, "cpu")
-    limit_threads(1)
-    rows, clip_seconds, spot_seconds = 0, 0.0, 0.0
-    warm = False  # the first batch is not counted
-    for shard in shards:
-        for samples, _ in batches(_decoded(shard), settings.clip.batch_size):
-            images = [sample.image.pixels for sample in samples]
-            start = perf_counter()
-            clip(images, [sample.raw.caption for sample in samples])
-            between = perf_counter()
-            spotter.spot(images)
-            if warm:
-                rows += len(samples)
-                clip_seconds += between - start
-                spot_seconds += perf_counter() - between
-            warm = True
-    return rows, clip_seconds, spot_seconds
-
-
-def _decoded(shard: Path) -> Iterator[Sample]:
+def _decoded(shard: Shard) -> Iterator[Sample]:
     limits = InputLimits()
-    with shard.open("rb") as stream:
-        for raw in read_samples(stream, shard.stat().st_size, limits):
+    with fsspec.open(shard.url, "rb") as stream:
+        for raw in read_samples(stream, shard.size, limits):
             if isinstance(raw, RawSample):
                 yield Sample(raw, decode(raw.image, limits.max_pixels, limits.max_side), "")

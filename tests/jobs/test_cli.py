@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from jobs.cli import MAX_SENTENCE, app
 from jobs.session import Terminated
 from pipeline import schema
-from pipeline.config_file import parse
+from pipeline.config_file import load, parse
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.run import Run
 from pipeline.shards import Shard
@@ -128,6 +128,19 @@ def test_status_shows_stored_errors_as_plain_lines(tmp_path) -> None:
         {"shard": "a", "job": "extract", "errors": ["\x1b[2J:smile: https://u:p@h/?s\n"]}, "errors", "a.json"
     )
     assert "  a (extract): \\x1b[2J:smile: https://h/?…" in invoke("status", run.url).output
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff{", b"[]", b"7", b'{"job": "extract", "errors": []}', b'{"errors": 1}'])
+def test_status_passes_over_spoilt_error_files(tmp_path, content) -> None:
+    run = profiled_run(tmp_path, [])
+    run.write_bytes(content, "errors", "a.json")
+    result = invoke("status", run.url)
+    assert (result.exit_code, "  a (its error file cannot be read)" in result.output) == (0, True)
+
+
+def test_the_run_yaml_of_a_run_is_a_configuration(tmp_path) -> None:
+    run = profiled_run(tmp_path, ["a"])
+    assert load(run.path("run.yaml")) == run.config()
 
 
 class RayError(Exception):

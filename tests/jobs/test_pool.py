@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs.pool import Pool, PoolError, Task
 from pipeline.config import ResourcesConfig
@@ -38,6 +39,8 @@ class Actor:
         n = len(calls.read_text().split())
         if action == "bad" or (action == "flaky" and n < 3):
             raise OSError(f"storage failed at try {n}")
+        if action == "broken" and n < 2:
+            raise torch.AcceleratorError("an illegal memory access was encountered")
         if action == "poison" or (action == "dies" and n < 2):
             os._exit(1)
         if action == "slow" and n < 2:
@@ -98,6 +101,15 @@ def test_a_dead_actor_is_replaced_and_its_shard_put_back(tmp_path) -> None:
     assert set(recorder.done) == {"dies-1", "dies-2", "good-1"}
     assert len(recorder.failures["poison-1"]) == 2
     assert "the worker process died" in recorder.failures["poison-1"][0]
+
+
+def test_an_actor_whose_models_may_be_broken_is_replaced(tmp_path) -> None:
+    recorder = run(tmp_path, ["broken-1", "flaky-1"], max_actors=1)
+    assert set(recorder.done) == {"broken-1", "flaky-1"}
+    first, second = (tmp_path / "broken-1").read_text().split()
+    assert first != second
+    # Failures of storage keep it.
+    assert set((tmp_path / "flaky-1").read_text().split()) == {second}
 
 
 def test_an_actor_killed_from_outside(tmp_path) -> None:
