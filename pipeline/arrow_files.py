@@ -8,7 +8,6 @@ before the interpreter ends it waits until Arrow has let go of the others.
 
 import atexit
 import time
-from functools import cache
 from typing import Any
 from weakref import WeakSet
 
@@ -20,11 +19,16 @@ WAIT_SECONDS = 10.0
 """At the end of the process; a file that something still holds is waited for in vain."""
 
 _open: "WeakSet[Any]" = WeakSet()
+_kept: dict[int, pa.fs.PyFileSystem] = {}
+"""By the id of what they stand for (fsspec's equality takes no notice of an endpoint from the environment). With the
+last reference to one in a thread of Arrow's, that thread would need Python's lock."""
 
 
 def arrow_filesystem(fs: Any) -> pa.fs.FileSystem:
     """Arrow's view of an fsspec file system, for datasets."""
-    return pa.fs.LocalFileSystem() if isinstance(fs, LocalFileSystem) else _through_fsspec(fs)
+    if isinstance(fs, LocalFileSystem):
+        return pa.fs.LocalFileSystem()
+    return _kept.setdefault(id(fs), pa.fs.PyFileSystem(_Handler(fs)))
 
 
 def arrow_file(fs: Any, path: str) -> pa.NativeFile:
@@ -34,12 +38,6 @@ def arrow_file(fs: Any, path: str) -> pa.NativeFile:
         OSError: it is not there, or storage says so.
     """
     return pa.OSFile(path) if isinstance(fs, LocalFileSystem) else _Handler(fs).open_input_file(path)
-
-
-# Kept: with its last reference in one of Arrow's threads, that thread would need Python's lock.
-@cache
-def _through_fsspec(fs: Any) -> pa.fs.PyFileSystem:
-    return pa.fs.PyFileSystem(_Handler(fs))
 
 
 class _Handler(pa.fs.FSSpecHandler):  # type: ignore[misc]
