@@ -18,6 +18,7 @@ from rich.text import Text
 
 from jobs.console import inert, printable, say
 from pipeline import open_run
+from pipeline.compacted_file import ROW_GROUP_ROWS
 from pipeline.config_file import shortened
 from pipeline.folder import Folder
 from pipeline.query import Answer
@@ -96,20 +97,22 @@ def print_answer(answer: Answer, limit: int, console: Console) -> None:
             table.add_row(*map(Text, row))
         console.print(table)
     more = ", and there are more (--limit, or --format csv, json or parquet)" if len(rows) > limit else ""
-    say(console, f"{len(shown):,} rows{more}")
+    say(console, f"{len(shown):,} row{'s' * (len(shown) != 1)}{more}")
 
 
 def csv_chunks(answer: Answer) -> Iterator[bytes]:
     """CSV in UTF-8 with a header: null is nothing, an empty text "", and what is nested becomes JSON text."""
-    header = True
-    reader = answer.batches()
-    for batch in reader:
+    rows = answer.batches()
+    yield _csv(pa.schema([(name, pa.string()) for name in rows.schema.names]).empty_table(), header=True)
+    for batch in rows:
         columns = [json_texts(column) if pa.types.is_nested(column.type) else column for column in batch.columns]
-        text = pa.BufferOutputStream()
-        options = pyarrow.csv.WriteOptions(include_header=header)
-        pyarrow.csv.write_csv(pa.table(columns, batch.schema.names), text, options)
-        header = False
-        yield text.getvalue().to_pybytes()
+        yield _csv(pa.table(columns, rows.schema.names), header=False)
+
+
+def _csv(rows: pa.Table, header: bool) -> bytes:
+    text = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(rows, text, pyarrow.csv.WriteOptions(include_header=header))
+    return text.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def json_chunks(answer: Answer) -> Iterator[bytes]:
@@ -131,7 +134,7 @@ def json_texts(values: pa.Array) -> pa.Array:
 
 
 def write_parquet(answer: Answer, path: str) -> None:
-    rows = answer.batches()
+    rows = answer.batches(ROW_GROUP_ROWS)
     with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
         for batch in rows:
             writer.write_batch(batch)

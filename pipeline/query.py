@@ -197,6 +197,9 @@ class OpenRun:
             query += f"\nORDER BY {order_by}"
         if limit is not None:
             query += f"\nLIMIT {int(limit)}"
+        asked = parse(query, VIEWS, connect(self._spill))
+        if asked.nodes[0]["type"] != "SELECT_NODE":
+            raise QueryError("`where` is one condition on the columns of profiles; a UNION is none.")
         return self._samples(self.sql(query, parameters))
 
     def _samples(self, found: Answer) -> Iterator[ProfiledSample]:

@@ -32,7 +32,10 @@ CLOSED: Mapping[str, str] = {
     "allow_community_extensions": "false",
     "allow_persistent_secrets": "false",
     "lock_configuration": "true",
+    # No wall: DuckDB takes an Arrow dataset for one row, and would build the hash table of a join from all profiles.
+    "disabled_optimizers": "build_side_probe_side",
 }
+"""Settings of every connection. With the last one, the right side of a join is what is held in memory."""
 
 
 class QueryError(ValueError):
@@ -52,9 +55,11 @@ class Query:
         """Whether the query may read the column: false only if it cannot, by its name, a star or the whole row."""
         if view not in self.views:
             return False
-        rows = {view, *(node.get("alias", "").lower() for node in self.nodes if _is_table(node, view))}
+        tables = [node for node in self.nodes if node.get("type") == "BASE_TABLE"]
+        rows = {view, *(node["alias"].lower() for node in tables if "alias" in node)}
         return column in self.text.lower() or any(
-            node.get("class") in ("STAR", "POSITIONAL_REFERENCE") or node.get("column_names", [""])[-1].lower() in rows
+            node.get("class") in ("STAR", "POSITIONAL_REFERENCE")
+            or (node.get("class") == "COLUMN_REF" and node["column_names"][-1].lower() in rows)
             for node in self.nodes
         )
 
@@ -135,10 +140,6 @@ def _checked_views(nodes: Collection[Mapping[str, Any]], views: Collection[str])
         elif isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERY_NODES:
             raise QueryError(f"A query is one SELECT statement and changes nothing; it holds a {kind}.")
     return frozenset(named & set(views))
-
-
-def _is_table(node: Mapping[str, Any], name: str) -> bool:
-    return node.get("type") == "BASE_TABLE" and node["table_name"].lower() == name
 
 
 def _nodes(tree: Any) -> Iterator[Mapping[str, Any]]:

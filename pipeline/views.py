@@ -60,9 +60,9 @@ SELECT cluster_id, score_bin,
 FROM (
     SELECT cluster_id, {_SCORE_BIN} AS score_bin, count(*) AS images
     FROM stored_profiles
-    GROUP BY ALL
-    HAVING cluster_id IS NOT NULL AND score_bin IS NOT NULL
+    GROUP BY 1, 2
 )
+WHERE cluster_id IS NOT NULL AND score_bin IS NOT NULL
 """  # noqa: S608 - of constants
 """Score histogram of every cluster, cumulated: a row per cluster and bin, 4,000 clusters x some hundred bins."""
 
