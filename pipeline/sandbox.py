@@ -96,7 +96,7 @@ def parse(text: str, views: Collection[str], connection: duckdb.DuckDBPyConnecti
     """
     with query_errors():
         statements = connection.extract_statements(text)
-        kinds = [statement.type.name for statement in statements]
+        kinds = [_kind(statement) for statement in statements]
         if kinds != [duckdb.StatementType.SELECT.name]:
             found = ", then ".join(kinds) or "none"
             raise QueryError(f"A query is one SELECT statement (WITH … SELECT is one too); this is {found}.")
@@ -140,6 +140,13 @@ def _checked_views(nodes: Collection[Mapping[str, Any]], views: Collection[str])
         elif isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERY_NODES:
             raise QueryError(f"A query is one SELECT statement and changes nothing; it holds a {kind}.")
     return frozenset(named & set(views))
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # DuckDB's parser knows more types than its Python package
+        return "another"
 
 
 def _nodes(tree: Any) -> Iterator[Mapping[str, Any]]:

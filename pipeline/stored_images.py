@@ -40,6 +40,8 @@ def read_spans(shard: Shard, spans: Sequence[Span]) -> list[bytes | Unavailable]
             found = _inflated(fs, path, shard, spans) if _is_gzip(fs, path) else _ranges(fs, path, spans)
             fs.invalidate_cache()
             info = fs.info(path)
+    except FileNotFoundError:
+        return [Unavailable(f"{shard.url} is not there any more")] * len(spans)
     except (OSError, ValueError, ImportError) as error:
         return [Unavailable(str(error) or type(error).__name__)] * len(spans)
     now = info.get("size"), etag_of(info)
