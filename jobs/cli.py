@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -54,15 +54,6 @@ class Only(StrEnum):
 
     CLIP = "clip"
     SPOT = "spot"
-
-
-class AnswerFormat(StrEnum):
-    """What the rows of a query are written as."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
 
 
 @app.command()
@@ -154,7 +145,8 @@ def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over profiles, words, rejects, shards, clusters")],
     name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
     form: Annotated[
-        AnswerFormat | None, typer.Option("--format", help="Default: by the suffix of --output, else a table")
+        Literal["table", "csv", "json", "parquet"] | None,
+        typer.Option("--format", help="Default: by the suffix of --output, else a table"),
     ] = None,
     output: Annotated[str | None, typer.Option(help="File or URL for all rows; default: standard output")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows that a table shows")] = 40,
@@ -166,7 +158,7 @@ def query(
     with _told():
         from jobs.query import run_query
 
-        run_query(run, sql, name, form and form.value, output, limit, memory, console)
+        run_query(run, sql, name, form, output, limit, memory, console)
 
 
 @app.command(name="schema")

@@ -18,10 +18,10 @@ from rich.text import Text
 
 from jobs.console import inert, printable, say
 from pipeline import open_run
+from pipeline.answer import Answer
 from pipeline.compacted_file import ROW_GROUP_ROWS
 from pipeline.config_file import shortened
 from pipeline.folder import Folder
-from pipeline.query import Answer
 
 MAX_CELL = 80
 """Characters of a value in a table: captions and lists of words may be pages."""
@@ -81,7 +81,7 @@ def run_query(
 
 def print_answer(answer: Answer, limit: int, console: Console) -> None:
     """The first `limit` rows: as a table, or as a list per row where the columns are many."""
-    rows = list(islice(_rows(answer, limit + 1), limit + 1))
+    rows = list(islice(_rows(answer), limit + 1))
     shown = [[_cell(value) for value in row] for row in rows[:limit]]
     names = [printable(column) for column in answer.columns]
     if len(names) > MAX_COLUMNS:
@@ -143,8 +143,8 @@ def write_parquet(answer: Answer, path: str) -> None:
 TEXTS = {"csv": csv_chunks, "json": json_chunks}
 
 
-def _rows(answer: Answer, batch_rows: int) -> Iterator[tuple[object, ...]]:
-    for batch in answer.batches(batch_rows):
+def _rows(answer: Answer) -> Iterator[tuple[object, ...]]:
+    for batch in answer.batches():
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -21,18 +21,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline import schema
+from pipeline.answer import Answer
 from pipeline.datasets import REJECTS, Dataset
 from pipeline.images import ImageError, decode
-from pipeline.parts import ROW_GROUP_ROWS
 from pipeline.run import Run, RunError
 from pipeline.sandbox import QueryError, connect, parse, query_errors
 from pipeline.section import NAME_PATTERN
 from pipeline.stored_images import Span, Unavailable, read_spans
 from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 """Values of `?` or `$1`, or by name of `$name`."""
@@ -54,52 +50,6 @@ class ProfiledSample:
     row: Mapping[str, Any]
     image: np.ndarray | None
     reason: str | None = None
-
-
-class Answer:
-    """The rows of a query. They are computed when they are asked for, and anew each time.
-
-    Every method raises QueryError for what goes wrong on the way.
-    """
-
-    def __init__(self, relation: duckdb.DuckDBPyRelation, sources: object) -> None:
-        self._relation = relation
-        self._sources = sources  # what the relation reads, and the folder it may spill to
-        self.columns: list[str] = relation.columns
-
-    def batches(self, rows: int = ROW_GROUP_ROWS) -> pa.RecordBatchReader:
-        """A stream of record batches of at most `rows` rows: memory holds one of them, and what the query needs."""
-        with query_errors():
-            reader = self._relation.to_arrow_reader(rows)
-        return pa.RecordBatchReader.from_batches(reader.schema, self._read(reader))
-
-    def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        with query_errors():
-            yield from reader
-
-    def arrow(self) -> pa.Table:
-        return self.batches().read_all()
-
-    def pandas(self) -> "pandas.DataFrame":
-        """A data frame of Arrow's types: NumPy's would round large integers beside nulls.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        import pandas
-
-        frame: pandas.DataFrame = self.arrow().to_pandas(types_mapper=pandas.ArrowDtype)
-        return frame
-
-    def polars(self) -> "polars.DataFrame":
-        """A Polars data frame.
-
-        Raises:
-            ImportError: polars is not installed.
-        """
-        import polars
-
-        return polars.DataFrame(self.arrow())
 
 
 class OpenRun:
@@ -209,7 +159,7 @@ class OpenRun:
             stored: dict[tuple[str, int], bytes | Unavailable] = {}
             for shard in dict.fromkeys(shard for shard, _ in wanted):
                 indices = [index for of, index in wanted if of == shard]
-                of_shard = {(shard, row["index"]): row for row in self._rows(shard, indices)}
+                of_shard = {(shard, row[schema.INDEX.name]): row for row in self._rows(shard, indices)}
                 spans = [Span(row["image_offset"], row["image_size"]) for row in of_shard.values()]
                 rows |= of_shard
                 stored |= zip(of_shard, self._read(shard, spans), strict=True)

@@ -1,9 +1,9 @@
 """The only door by which a query reaches DuckDB: one SELECT over named views, on a connection that is closed.
 
 Two walls stand one behind the other. `parse` lets nothing through but a SELECT that names views and calls
-functions without a way out; by it alone `arrow_scan(1, 2, 3)` and the settings are out of reach. `connect` gives a
-connection that itself opens no file, loads no extension, looks at no Python variable and takes no setting, should
-the first wall have a hole.
+functions without a way out: the connection alone would run `arrow_scan(1, 2, 3)`, which reads memory by address.
+`connect` gives a connection that itself opens no file, loads no extension, looks at no Python variable and takes no
+setting, should the first wall have a hole.
 """
 
 import json
@@ -94,19 +94,26 @@ def parse(text: str, views: Collection[str], connection: duckdb.DuckDBPyConnecti
     Raises:
         QueryError: it is no such statement, or names something else.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise QueryError("The query is not UTF-8.") from None
     with query_errors():
         statements = connection.extract_statements(text)
         kinds = [_kind(statement) for statement in statements]
         if kinds != [duckdb.StatementType.SELECT.name]:
-            found = ", then ".join(kinds) or "none"
-            raise QueryError(f"A query is one SELECT statement (WITH … SELECT is one too); this is {found}.")
+            given = ", then ".join(kinds) or "none"
+            raise QueryError(f"A query is one SELECT statement (WITH … SELECT is one too); this is {given}.")
         # COPY TO and INSERT within WITH are of that type too: what the parser understood is looked at.
         written_down = "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true)"
         ((tree,),) = connection.execute(written_down, [text]).fetchall()
     try:
-        nodes = tuple(_nodes(json.loads(tree)["statements"][0]["node"]))
+        found = json.loads(tree)
     except RecursionError:
         raise QueryError("The query is nested too deeply.") from None
+    if found["error"]:
+        raise QueryError(f"The query cannot be looked through: {found['error_message']}")
+    nodes = tuple(_nodes(found["statements"][0]["node"]))
     return Query(text, _checked_views(nodes, views), nodes)
 
 

@@ -256,6 +256,7 @@ def test_a_column_that_cannot_be_read_is_known(text, reads) -> None:
         ("SELEC 1", 'Parser Error: syntax error at or near "SELEC"'),
         ("SELECT 'a", "Parser Error: unterminated string literal"),
         ("DROP VIEW words", "A query is one SELECT statement (WITH … SELECT is one too); this is DROP."),
+        ("SELECT '\udcff'", "The query is not UTF-8."),
         ("SELECT 1" + " + 1" * 900, "The query is nested too deeply."),
         ("SELECT 1" + " + 1" * 9000, "Parser Error: Max expression depth limit of 1000 exceeded"),
     ],
