@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import tracemalloc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,11 +247,9 @@ def test_a_library_that_is_not_there_is_named(opened, library, monkeypatch) -> N
 
 def test_answers_are_streamed_and_outlive_what_made_them(tmp_path) -> None:
     reader = open_run(write_run(str(tmp_path), ROWS).url).sql("FROM range(1000000000) t(i)").batches(1000)
-    tracemalloc.start()
     before = pa.total_allocated_bytes()
     assert [batch.num_rows for _, batch in zip(range(50), reader, strict=False)] == [1000] * 50
     assert pa.total_allocated_bytes() - before < 50_000_000
-    tracemalloc.stop()
 
 
 def test_an_error_on_the_way_is_told(opened) -> None:
