@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -139,6 +139,28 @@ def compact(
             run_compact(run, dataset or (), profiles, rows, float32, anew, console)
 
 
+@app.command()
+def query(
+    run: RunPath,
+    sql: Annotated[str, typer.Argument(help="One SELECT over profiles, words, rejects, shards, clusters")],
+    name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
+    form: Annotated[
+        Literal["table", "csv", "json", "parquet"] | None,
+        typer.Option("--format", help="Default: by the suffix of --output, else a table"),
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="File or URL for all rows; default: standard output")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows that a table shows")] = 40,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of the query, as 4GB. Default: 80 % of the machine's")
+    ] = None,
+) -> None:
+    """Ask a run one SELECT statement. It reads the run and nothing else, and changes nothing."""
+    with _told():
+        from jobs.query import run_query
+
+        run_query(run, sql, name, form, output, limit, memory, console)
+
+
 @app.command(name="schema")
 def print_schema() -> None:
     """Print every column of every dataset: type, unit, meaning."""
@@ -149,6 +171,9 @@ def print_schema() -> None:
         "embeddings (d = 512)": schema.embeddings(512),
         "spotted": schema.SPOTTED_TEXT,
         "profiles": (*schema.PROFILES, *schema.metadata_columns(DEFAULT_METADATA)),
+        "of the view profiles": (schema.CLUSTER_PERCENTILE,),
+        "view words": schema.WORDS,
+        "view clusters": schema.CLUSTERS,
     }
     with _told():
         for title, columns in datasets.items():

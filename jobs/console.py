@@ -41,4 +41,13 @@ def printable(text: str) -> str:
     as \\x1b; URLs are as in `without_secrets`.
     """
     line = _WHITESPACE.sub(lambda run: " " if run[0].strip(" ") else run[0], without_secrets(text))
-    return _CONTROL.sub(lambda character: character[0].encode("unicode_escape").decode(), line)
+    return _CONTROL.sub(_escaped, line)
+
+
+def inert(text: str) -> str:
+    """Text whose lines stay as they are, but in which no other control character reaches a terminal."""
+    return "\n".join(_CONTROL.sub(_escaped, line) for line in text.split("\n"))
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return character[0].encode("unicode_escape").decode()

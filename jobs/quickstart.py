@@ -25,9 +25,8 @@ Try next:
   {bin}/parrotscope schema
 
   # which captions are mostly printed in their image
-  {bin}/python -c 'import duckdb; duckdb.sql(\"\"\"
-    select caption, co_emb_words, cotr, clip_score from "{run}/profiles/main/*.parquet"
-    where cotr > 0.5 order by clip_score desc limit 10\"\"\").show()'
+  {bin}/parrotscope query {run} "select caption, co_emb_words, cotr, clip_score
+    from profiles where cotr > 0.5 order by clip_score desc limit 10"
 
   # your own shards, with OpenAI's ViT-B/32 (fetched by open_clip)
   {bin}/parrotscope profile cc12m --set run=runs/mine --set cluster.k=100 \\

@@ -83,7 +83,8 @@ class InputConfig(Section):
     @field_validator("metadata")
     @classmethod
     def _readable(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        taken = {column.name.lower(): "a column of the profile" for column in schema.PROFILES}
+        columns = (*schema.PROFILES, schema.CLUSTER_PERCENTILE)
+        taken = {column.name.lower(): "a column of the profile" for column in columns}
         for key, kind in value.items():
             if kind not in schema.METADATA_TYPES:
                 raise ValueError(f"{key}: type {kind!r} is none of {', '.join(schema.METADATA_TYPES)}")

@@ -282,6 +282,43 @@ PROFILES = (
     *CLUSTER,
 )
 
+CLUSTER_PERCENTILE = Column(
+    "cluster_percentile",
+    pa.float64(),
+    "[0, 1]",
+    "share of the cluster's scores at or below this one, by bins of 0.001; null: no score or no cluster",
+    nullable=True,
+)
+"""Of the view of profiles only: it depends on all rows of a cluster, so no part can hold it."""
+
+WORDS = (
+    SHARD,
+    INDEX,
+    UID,
+    Column("position", pa.int64(), "", "position of the word in `spotted`, from 1"),
+    Column("text", pa.string(), "", "the word as it was spotted"),
+    Column("confidence", pa.float32(), "[0, 1]", "the spotter's"),
+    Column("polygon", WORD.field("polygon").type, "pixels", "its outline"),
+    Column("area", pa.float32(), "fraction", "area of the polygon over the image area"),
+    Column("co_emb", pa.bool_(), "", "it holds a caption word (exact), normalised"),
+    Column("text_class", pa.string(), "", "class of its image: text or co_emb"),
+    CLUSTER_ID,
+)
+"""View of one row per spotted word."""
+
+CLUSTERS = (
+    Column("cluster_id", pa.int32(), "", "clusters without a sample have no row"),
+    Column("images", pa.int64(), "", "its size: all samples, those whose spotting failed included"),
+    Column("measured", pa.int64(), "", "samples whose spotting did not fail: the denominator of shares and rates"),
+    Column("text_share", pa.float64(), "[0, 1]", "share of images with embedded text", nullable=True),
+    Column("co_emb_share", pa.float64(), "[0, 1]", "share of images with co-embedded text", nullable=True),
+    Column("mean_cotr", pa.float64(), "[0, 1]", "mean CoTR of the images", nullable=True),
+    Column("mean_fuzzy_cotr", pa.float64(), "[0, 1]", "mean fuzzy CoTR of the images", nullable=True),
+    Column("mean_clip_score", pa.float64(), "cosine", "mean CLIP score", nullable=True),
+    Column("mean_distance", pa.float64(), "", "mean L2 distance to the centroid in PCA space"),
+)
+"""View of one row per cluster."""
+
 METADATA_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "int64": pa.int64(),

@@ -66,6 +66,10 @@ def test_overrides_are_yaml_and_reach_any_depth(tmp_path) -> None:
             "input.metadata: 'Caption' has the name of a column of the profile",
         ),
         (
+            {"input": {"shards": "a", "metadata": {"cluster_percentile": "float64"}}},
+            "'cluster_percentile' has the name of a column of the profile",
+        ),
+        (
             {"input": {"shards": "a", "metadata": {"nsfw": "string", "NSFW": "string"}}},
             "'NSFW' has the name of another kept key",
         ),

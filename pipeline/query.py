@@ -1,0 +1,213 @@
+"""A run that is opened for questions: SQL over its views, and samples with their images.
+
+The run is read only, and as it was when it was opened; parts written later are in the next opening. A query
+reads Arrow datasets, on any storage that fsspec reaches, through the door of `sandbox`. What does not fit into
+memory goes into a temporary folder of its own below the system's ($TMPDIR), which only this user can read and
+which is removed with the run object: in the working folder, DuckDB's choice, it would be in the way.
+"""
+
+import re
+import shutil
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from tempfile import mkdtemp
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline import schema
+from pipeline.answer import Answer
+from pipeline.datasets import REJECTS, Dataset
+from pipeline.images import ImageError, decode
+from pipeline.run import Run, RunError
+from pipeline.sandbox import QueryError, connect, parse, query_errors
+from pipeline.section import NAME_PATTERN
+from pipeline.stored_images import Span, Unavailable, read_spans
+from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
+
+Parameters = Sequence[object] | Mapping[str, object] | None
+"""Values of `?` or `$1`, or by name of `$name`."""
+
+SAMPLES_AT_ONCE = 64
+"""Samples whose images are fetched together, those of one shard by one reading; their encoded bytes are in memory."""
+
+PERCENTILE = schema.CLUSTER_PERCENTILE.name
+
+
+@dataclass(frozen=True)
+class ProfiledSample:
+    """A sample with what was found about it.
+
+    `row`: the stored profile. `image`: uint8 (height, width, 3), RGB, upright; None where it cannot be had, and
+    `reason` says why.
+    """
+
+    row: Mapping[str, Any]
+    image: np.ndarray | None
+    reason: str | None = None
+
+
+class OpenRun:
+    """A run, opened for questions (`pipeline.open_run`).
+
+    Args:
+        url: folder or fsspec URL of the run.
+        profiles: name of the profiles that the views stand on.
+        memory_limit: of one query, such as "4GB"; beyond it DuckDB spills to the temporary folder, or fails. None:
+            80 % of the memory of the machine or container. On a machine shared with others, name less.
+
+    Raises:
+        RunError: there is no run.
+        ValueError: no profiles can have that name.
+    """
+
+    def __init__(self, url: str, profiles: str = "main", memory_limit: str | None = None) -> None:
+        if not re.fullmatch(NAME_PATTERN, profiles):
+            raise ValueError(
+                f"{profiles!r} is no name of profiles: letters, digits, dots, dashes, underscores make one."
+            )
+        self._run = Run(url)
+        self._limits = self._run.config().input.limits
+        self._profiles = Dataset("profiles", profiles)
+        self._memory_limit = memory_limit
+        self._spill = mkdtemp(prefix="parrotscope-")
+        weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
+        self._shards = {shard.id: shard for shard in self._run.collection()}
+        self._datasets: dict[str, ds.Dataset | pa.Table] = {}
+
+    def sql(self, query: str, parameters: Parameters = None) -> Answer:
+        """Ask one SELECT statement of the views profiles, words, rejects, shards and clusters.
+
+        Their columns: `parrotscope schema`. A view of which the run has nothing yet is empty; only profiles have
+        to be there. `cluster_percentile` is computed for queries that read it (a `*` does): once per opened run,
+        by a pass over two columns of all profiles.
+
+        Args:
+            query: SQL of DuckDB; it reaches no file, network, extension, setting or Python variable.
+            parameters: values for its placeholders.
+
+        Raises:
+            QueryError: the query is refused or wrong, said in a sentence.
+            RunError: there are no profiles of that name, or they lack a column that the query needs.
+        """
+        connection = connect(self._spill, self._memory_limit)
+        asked = parse(query, VIEWS, connection)
+        for name in sorted(asked.views):
+            view = VIEWS[name]
+            sql = view.sql
+            self._register(connection, view.dataset)
+            if name == "profiles" and asked.reads(name, PERCENTILE):
+                connection.register(f"{STORED}percentiles", self._percentiles)
+                sql = PROFILES_WITH_PERCENTILE_SQL
+            try:
+                with query_errors():
+                    connection.execute(f"CREATE TEMP VIEW {name} AS {sql}")
+            except QueryError as error:
+                of = f"{self._profiles} of {self._run.url}"
+                raise RunError(f"{of} are of another version and give no view {name!r}: {error}") from None
+        with query_errors():
+            relation = connection.sql(query, params=parameters)
+        if relation is None:
+            raise QueryError("The query gives no rows.")
+        if twice := sorted({column for column in relation.columns if relation.columns.count(column) > 1}):
+            raise QueryError(f"Two columns of the answer are called {twice[0]!r}: rename one (AS), or leave it out.")
+        return Answer(relation, (connection, self))
+
+    def samples(
+        self,
+        where: str = "true",
+        limit: int | None = 10,
+        order_by: str | None = None,
+        parameters: Parameters = None,
+    ) -> Iterator[ProfiledSample]:
+        """Samples with their images, fetched from the shards' tars by their stored offset and size.
+
+        Nothing is unpacked: a plain tar is read at the image only, by range requests on an object store. A tar.gz
+        has to be inflated from its start, for every SAMPLES_AT_ONCE samples anew: slow. An image that cannot be
+        had (the shard is gone, was changed or touched since it was profiled, needs a signed URL; the bytes do not
+        decode to the size that the profile says) is None, with the reason; it is never another picture.
+
+        Args:
+            where: SQL condition on the columns of the view profiles.
+            limit: number of samples; None: all.
+            order_by: SQL expressions to sort by, such as "clip_score DESC"; None: in no order to rely on.
+            parameters: values for placeholders in them.
+
+        Raises:
+            QueryError, RunError: as `sql`.
+        """
+        identity = f'{schema.SHARD.name}, "{schema.INDEX.name}"'
+        query = f"SELECT {identity} FROM profiles WHERE (\n{where}\n)"  # noqa: S608 - it goes through the door
+        if order_by is not None:
+            query += f"\nORDER BY {order_by}"
+        if limit is not None:
+            query += f"\nLIMIT {int(limit)}"
+        asked = parse(query, VIEWS, connect(self._spill))
+        if asked.nodes[0]["type"] != "SELECT_NODE":
+            raise QueryError("`where` is one condition on the columns of profiles; a UNION is none.")
+        return self._samples(self.sql(query, parameters))
+
+    def _samples(self, found: Answer) -> Iterator[ProfiledSample]:
+        for batch in found.batches(SAMPLES_AT_ONCE):
+            wanted = list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            rows: dict[tuple[str, int], dict[str, Any]] = {}
+            stored: dict[tuple[str, int], bytes | Unavailable] = {}
+            for shard in dict.fromkeys(shard for shard, _ in wanted):
+                indices = [index for of, index in wanted if of == shard]
+                of_shard = {(shard, row[schema.INDEX.name]): row for row in self._rows(shard, indices)}
+                spans = [Span(row["image_offset"], row["image_size"]) for row in of_shard.values()]
+                rows |= of_shard
+                stored |= zip(of_shard, self._read(shard, spans), strict=True)
+            for sample in wanted:
+                yield self._decoded(rows[sample], stored[sample])
+
+    def _rows(self, shard: str, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Whole rows, from their part: a sort by one column need not carry the captions and words of all."""
+        part = self._run.read_part(self._profiles, shard)
+        found: list[dict[str, Any]] = part.filter(ds.field(schema.INDEX.name).isin(indices)).to_pylist()
+        return found
+
+    def _read(self, shard: str, spans: Sequence[Span]) -> Sequence[bytes | Unavailable]:
+        if shard not in self._shards:
+            return [Unavailable(f"shards.parquet does not say where shard {shard} is")] * len(spans)
+        return read_spans(self._shards[shard], spans)
+
+    def _decoded(self, row: Mapping[str, Any], data: bytes | Unavailable) -> ProfiledSample:
+        if isinstance(data, Unavailable):
+            return ProfiledSample(row, None, data.reason)
+        try:
+            image = decode(data, self._limits.max_pixels, self._limits.max_side)
+        except ImageError as error:
+            return ProfiledSample(row, None, f"{error.reason}: {error}")
+        found, known = (image.pixels.shape[:2], image.format), ((row["height"], row["width"]), row["image_format"])
+        if found != known:
+            return ProfiledSample(row, None, f"the image decodes to {found}, the profile says {known}")
+        return ProfiledSample(row, image.pixels)
+
+    def _register(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        if name not in self._datasets:
+            self._datasets[name] = self._open(name)
+        connection.register(f"{STORED}{name}", self._datasets[name])
+
+    def _open(self, name: str) -> ds.Dataset | pa.Table:
+        if name == "profiles":
+            return self._run.dataset(self._profiles)
+        if name == "rejects":
+            return self._run.dataset(REJECTS) if self._run.done(REJECTS) else schema.arrow(schema.REJECTS).empty_table()
+        shards = [
+            {"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag, "sampled": s.sampled}
+            for s in self._shards.values()
+        ]
+        return pa.Table.from_pylist(shards, schema.arrow(schema.SHARDS))
+
+    @cached_property
+    def _percentiles(self) -> pa.Table:
+        """Cluster, bin of the CLIP score, and cluster_percentile."""
+        with connect(self._spill, self._memory_limit) as connection, query_errors():
+            self._register(connection, "profiles")
+            return connection.sql(PERCENTILES_SQL).to_arrow_table()
