@@ -28,7 +28,7 @@ def main() -> None:
     """Measure what is asked for and print it."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=KINDS, help="may be repeated; left out: all of them")
-    parser.add_argument("--samples", type=int, default=10_000, help="at most so many of the real or the demo samples")
+    parser.add_argument("--samples", type=int, default=640, help="at most so many of the real or the demo samples")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     table = Table("what", "result", "ratio", title=_machine(), title_justify="left")
