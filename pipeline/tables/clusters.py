@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from pipeline.schema import TextClass
 from pipeline.tables.binned import quantile_columns
-from pipeline.tables.connection import connected, select
+from pipeline.tables.connection import connected, filled, select
 from pipeline.tables.intervals import wilson
 from pipeline.tables.result import Result
 
@@ -47,11 +47,11 @@ GROUP BY ALL
 
 def _scores(group: str) -> str:
     """The SQL of CLIP scores per column or columns."""
-    quantiles = quantile_columns("score", "score_bin", "images", 1_000)
-    return _SCORES.replace("{group}", group).replace("{quantiles}", quantiles)
+    return filled(_SCORES, group=group, quantiles=quantile_columns("score", "score_bin", "images", 1_000))
 
 
-CLUSTERS = """
+CLUSTERS = filled(
+    """
 SELECT * FROM (
     SELECT cluster_id, sum(images)::BIGINT AS images,
         coalesce(sum(images) FILTER (text_class = 'failed'), 0)::BIGINT AS spot_failed,
@@ -66,13 +66,20 @@ SELECT * FROM (
     FROM counted WHERE cluster_id IS NOT NULL GROUP BY cluster_id
 ) JOIN (SELECT * EXCLUDE (images) FROM ({scores})) USING (cluster_id)
 ORDER BY images DESC, cluster_id
-""".replace("{scores}", _scores("cluster_id"))
+""",
+    scores=_scores("cluster_id"),
+)
 CLASSES = _scores("text_class") + "ORDER BY text_class"
 CLUSTER_CLASSES = _scores("cluster_id, text_class") + "HAVING cluster_id IS NOT NULL ORDER BY cluster_id, text_class"
-HISTOGRAM = """
-SELECT text_class, floor(score_bin / 10.0) / 100 AS score_from, sum(images)::BIGINT AS images
+HISTOGRAM_BINS = 100
+"""Per unit of cosine."""
+HISTOGRAM = filled(
+    """
+SELECT text_class, floor(score_bin * {bins} / 1000) / {bins} AS score_from, sum(images)::BIGINT AS images
 FROM counted WHERE score_bin IS NOT NULL AND text_class <> 'failed' GROUP BY ALL ORDER BY ALL
-"""
+""",
+    bins=HISTOGRAM_BINS,
+)
 
 
 INDEPENDENT = (

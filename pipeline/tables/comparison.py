@@ -53,7 +53,7 @@ def compare(table: Table1, profiles: ds.Dataset | pa.Table, accuracy: SpotterAcc
         title="Table 1: images by their text, and how much of the captions is in the images",
         table=rows,
         made_by=compare,
-        sql=f"{SQL}\n-- per shard, for the intervals\n{interval_columns.SQL}",
+        sql=f"{SQL};\n-- per shard, for the intervals\n{interval_columns.SQL}",
         notes=tuple(_notes(table, found, accuracy)),
         shown=_shown(columns),
     )
@@ -84,7 +84,9 @@ def _notes(table: Table1, found: pa.Table, accuracy: SpotterAccuracy) -> list[st
     else:
         notes.append(f"Intervals: bootstrap over {shards:,} shards, 95 %.")
     if accuracy.known:
-        given = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in vars(accuracy).items() if value)
+        given = ", ".join(
+            f"{name.replace('_', ' ')} {value:g}" for name, value in vars(accuracy).items() if value is not None
+        )
         notes.append(f"corrected (ours): not in the paper; Rogan–Gladen and word recall, taking {given} as exact.")
     return notes
 

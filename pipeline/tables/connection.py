@@ -31,6 +31,16 @@ def connected(
         yield connection
 
 
+def filled(template: str, **constants: object) -> str:
+    """SQL with its {names} replaced by numbers and texts of this program, never by what data or users say.
+
+    The SQL is shown beside its table, and without $parameters it runs as it is shown.
+    """
+    for name, value in constants.items():
+        template = template.replace(f"{{{name}}}", str(value))
+    return template
+
+
 def select(connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, object] | None = None) -> pa.Table:
     """The rows of one SELECT as an Arrow table; `values` are those of its $parameters."""
     return connection.sql(sql, params=dict(values or {})).to_arrow_table()

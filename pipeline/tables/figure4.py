@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.tables.binned import quantile_columns
-from pipeline.tables.connection import connected, select
+from pipeline.tables.connection import connected, filled, select
 from pipeline.tables.result import Result
 
 MOST_WORDS = 30
@@ -19,36 +19,53 @@ AREA_BINS, SCORE_BINS = 50, 100
 WORD_AREA_BINS, FINE_BINS = 1_000, 10_000
 """Bins per whole image of a single word's area: those of the histogram, and those of which quantiles are made."""
 
-WORDS = """
-SELECT least(len(caption_words), $most)::INT AS caption_words, least(len(co_emb_words), $most)::INT AS co_emb_words,
+WORDS = filled(
+    """
+SELECT least(len(caption_words), {most})::INT AS caption_words, least(len(co_emb_words), {most})::INT AS co_emb_words,
     count(*) AS images
 FROM profiles WHERE spot_status = 'ok' GROUP BY ALL ORDER BY ALL
-"""
+""",
+    most=MOST_WORDS,
+)
 
-AREAS = """
-SELECT least(floor(co_emb_area::DOUBLE * $areas), $areas) / $areas AS area_from,
-    floor(clip_score::DOUBLE * $scores) / $scores AS score_from,
+AREAS = filled(
+    """
+SELECT least(floor(co_emb_area::DOUBLE * {areas}), {areas}) / {areas} AS area_from,
+    floor(clip_score::DOUBLE * {scores}) / {scores} AS score_from,
     count(*) AS images, avg(clip_score::DOUBLE) AS score_mean
 FROM profiles WHERE text_class = 'co_emb' AND abs(clip_score) < 2 GROUP BY ALL ORDER BY ALL
-"""
+""",
+    areas=AREA_BINS,
+    scores=SCORE_BINS,
+)
 
-FINE = """
+FINE = filled(
+    """
 CREATE TEMP TABLE fine AS
-SELECT co_emb, least(floor(area::DOUBLE * $fine), $fine) AS bin, count(*) AS words, sum(area::DOUBLE) AS area
+SELECT co_emb, least(floor(area::DOUBLE * {fine}), {fine}) AS bin, count(*) AS words, sum(area::DOUBLE) AS area
 FROM (SELECT unnest(spotted_area) AS area, unnest(spotted_co_emb) AS co_emb FROM profiles) GROUP BY ALL
-"""
-WORD_AREAS = """
-SELECT co_emb, floor(bin * $bins / $fine) / $bins AS area_from, sum(words)::BIGINT AS words
+""",
+    fine=FINE_BINS,
+)
+WORD_AREAS = filled(
+    """
+SELECT co_emb, floor(bin * {bins} / {fine}) / {bins} AS area_from, sum(words)::BIGINT AS words
 FROM fine GROUP BY ALL ORDER BY ALL
-"""
-WORD_AREA_QUANTILES = """
+""",
+    bins=WORD_AREA_BINS,
+    fine=FINE_BINS,
+)
+WORD_AREA_QUANTILES = filled(
+    """
 SELECT co_emb, sum(words)::BIGINT AS words, sum(area) / sum(words) AS area_mean,
     {quantiles}
 FROM (
     SELECT *, sum(words) OVER (PARTITION BY co_emb ORDER BY bin) AS upto, sum(words) OVER (PARTITION BY co_emb) AS total
     FROM fine
 ) GROUP BY co_emb ORDER BY co_emb
-""".replace("{quantiles}", quantile_columns("area", "bin", "words", FINE_BINS))
+""",
+    quantiles=quantile_columns("area", "bin", "words", FINE_BINS),
+)
 
 LEFT_OUT = """
 SELECT count(*) FILTER (spot_status <> 'ok') AS failed,
@@ -68,10 +85,10 @@ def figure4(profiles: ds.Dataset | pa.Table) -> list[Result]:
         (left_out,) = select(connection, LEFT_OUT).to_pylist()
         failed = f"{left_out['failed']:,} images could not be spotted and are left out."
         scoreless = f"{left_out['without_score']:,} images with co-embedded text have no CLIP score and are left out."
-        words = select(connection, WORDS, {"most": MOST_WORDS})
-        areas = select(connection, AREAS, {"areas": AREA_BINS, "scores": SCORE_BINS})
-        connection.execute(FINE, {"fine": FINE_BINS})
-        word_areas = select(connection, WORD_AREAS, {"bins": WORD_AREA_BINS, "fine": FINE_BINS})
+        words = select(connection, WORDS)
+        areas = select(connection, AREAS)
+        connection.execute(FINE)
+        word_areas = select(connection, WORD_AREAS)
         quantiles = select(connection, WORD_AREA_QUANTILES)
     most = f"{MOST_WORDS} stands for {MOST_WORDS} and more."
     titles = (

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from scipy.special import ndtr, ndtri, stdtrit
 
-from pipeline.schema import SpotStatus, TextClass
 from pipeline.tables.connection import connected, select
 
 LEVEL = 0.95
@@ -58,18 +57,18 @@ IMAGES = """
 WITH images AS (
     SELECT
         shard,
-        (spot_status = $ok)::INT                                          AS measured,
-        (text_class = $none)::INT                                         AS without_text,
-        (text_class = $text)::INT                                         AS other_text,
-        (text_class = $co_emb)::INT                                       AS with_co_emb,
-        (text_class <> $none)::INT                                        AS with_text,
-        cotr::DOUBLE                                                      AS cotr,
-        fuzzy_cotr::DOUBLE                                                AS fuzzy_cotr,
-        cotr_literal::DOUBLE                                              AS cotr_literal,
-        len(co_emb_words)                                                 AS co_emb_words,
-        round(fuzzy_cotr::DOUBLE * len(caption_words))                    AS fuzzy_words,
-        CASE WHEN spot_status = $ok THEN len(caption_words) END           AS caption_words,
-        CASE WHEN spot_status = $ok THEN len(caption_words) * (text_class <> $none)::INT END AS caption_words_in_text
+        (spot_status = 'ok')::INT AS measured,
+        (text_class = 'none')::INT AS without_text,
+        (text_class = 'text')::INT AS other_text,
+        (text_class = 'co_emb')::INT AS with_co_emb,
+        (text_class <> 'none')::INT AS with_text,
+        cotr::DOUBLE AS cotr,
+        fuzzy_cotr::DOUBLE AS fuzzy_cotr,
+        cotr_literal::DOUBLE AS cotr_literal,
+        len(co_emb_words) AS co_emb_words,
+        round(fuzzy_cotr::DOUBLE * len(caption_words)) AS fuzzy_words,
+        CASE WHEN spot_status = 'ok' THEN len(caption_words) END AS caption_words,
+        CASE WHEN spot_status = 'ok' THEN len(caption_words) * (text_class <> 'none')::INT END AS caption_words_in_text
     FROM profiles
 )
 """
@@ -81,9 +80,6 @@ SQL = (
     + ",\n    ".join(f"coalesce(sum({name}), 0)::DOUBLE AS {name}" for name in SUMS)
     + "\nFROM images GROUP BY shard ORDER BY shard"
 )
-
-VALUES = {**{status.value: status.value for status in SpotStatus}, **{c.value: c.value for c in TextClass}}
-VALUES.pop(SpotStatus.FAILED)
 
 SCHEMA = pa.schema(
     [
@@ -111,7 +107,7 @@ def intervals(profiles: ds.Dataset | pa.Table) -> pa.Table:
         profiles: `shard`, `spot_status` and the columns of `schema.OVERLAP` are read.
     """
     with connected(profiles) as connection:
-        sums = select(connection, SQL, VALUES)
+        sums = select(connection, SQL)
         shards = sums.num_rows
         matrix = np.stack([sums[name].to_numpy() for name in SUMS], axis=1)
         totals = dict(zip(SUMS, matrix.sum(axis=0).tolist(), strict=True))
@@ -177,7 +173,7 @@ def _over_images(
         residuals = ((name, *RATES[name]) for name in means)
         errors = ", ".join(f"sqrt(sum(({n} - ${name} * {d}) ** 2)) / sum({d}) AS {name}" for name, n, d in residuals)
         sql = f"{IMAGES} SELECT {errors} FROM images"  # noqa: S608 (names of RATES)
-        (found,) = select(connection, sql, {**VALUES, **means}).to_pylist()
+        (found,) = select(connection, sql, means).to_pylist()
         z = float(ndtri((1 + LEVEL) / 2))
         for name, error in found.items():
             yield name, (Interval(max(0.0, means[name] - z * error), min(1.0, means[name] + z * error)), NORMAL)

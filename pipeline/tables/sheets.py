@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.schema import CLUSTER_ID
-from pipeline.tables.connection import connected, select
+from pipeline.tables.connection import connected, filled, select
 from pipeline.tables.result import Result
 
 COLUMNS, ROWS = 50, 10
@@ -39,15 +39,15 @@ FROM (
     SELECT cluster_id, unnest(range(1, len(best) + 1))::INT AS rank, unnest(best, recursive := true)
     FROM (
         SELECT cluster_id, min({descending: -clip_score, shard: shard, "index": "index",
-            image_offset: image_offset, image_size: image_size}, $rows) AS best
+            image_offset: image_offset, image_size: image_size}, {rows}) AS best
         FROM profiles
-        WHERE list_contains($clusters, cluster_id) AND abs(clip_score) < 2 AND NOT coalesce(unsafe, false)
+        WHERE list_contains({clusters}, cluster_id) AND abs(clip_score) < 2 AND NOT coalesce({unsafe}, false)
         GROUP BY cluster_id
     )
 )
-ORDER BY list_position($clusters, cluster_id), rank
+ORDER BY list_position({clusters}, cluster_id), rank
 """
-"""`unsafe` stands for the conditions of UNSAFE. DuckDB keeps the best of a cluster in a heap, and no other rows."""
+"""DuckDB keeps the best of a cluster in a heap, and no other rows."""
 
 
 def text_clusters(clusters: pa.Table, most: int = COLUMNS) -> list[int]:
@@ -70,9 +70,9 @@ def top_images(name: str, title: str, profiles: ds.Dataset | pa.Table, clusters:
     """
     known = [column for column in UNSAFE if column in profiles.schema.names]
     unsafe = " OR ".join(UNSAFE[column] for column in known) or "false"
-    sql = SQL.replace("unsafe", unsafe)
+    sql = filled(SQL, clusters=f"{clusters}::INT[]", rows=rows, unsafe=unsafe)
     with connected(profiles) as connection:
-        table = select(connection, sql, {"clusters": clusters, "rows": rows})
+        table = select(connection, sql)
     note = f"Left out: images of {unsafe}." if known else "The run keeps no NSFW metadata: nothing is left out."
     return Result(name, title, table, top_images, sql, (note,))
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.overlap import tokenize
-from pipeline.tables.connection import connected, select
+from pipeline.tables.connection import connected, filled, select
 from pipeline.tables.result import Result
 
 MOST_FREQUENT = 400_000
@@ -33,11 +33,11 @@ BATCH = 50_000
 COUNTED = pa.schema([("gram", pa.string()), ("count", pa.int64())])
 
 TOP = """
-SELECT gram, sum("count")::BIGINT AS "count" FROM batches GROUP BY gram ORDER BY "count" DESC, gram LIMIT $most
+SELECT gram, sum("count")::BIGINT AS "count" FROM batches GROUP BY gram ORDER BY "count" DESC, gram LIMIT {most}
 """
 CO_EMB = """
 SELECT gram, count(*) AS "count" FROM (SELECT unnest(co_emb_words) AS gram FROM profiles)
-WHERE length(gram) <= $longest GROUP BY gram ORDER BY "count" DESC, gram LIMIT $most
+WHERE length(gram) <= {longest} GROUP BY gram ORDER BY "count" DESC, gram LIMIT {most}
 """
 
 
@@ -64,13 +64,14 @@ def caption_vocabulary(
 
     batches = pa.RecordBatchReader.from_batches(COUNTED, counted())
     with connected(batches, "batches", memory_limit) as connection:
-        table = select(connection, TOP, {"most": most})
+        sql = filled(TOP, most=most)
+        table = select(connection, sql)
     return Result(
         f"caption_{n}grams",
         f"The {most:,} most frequent {n}-grams of captions",
         table,
         caption_vocabulary,
-        f"-- over the grams of each batch of captions, counted\n{TOP.strip()}",
+        f"-- batches: the grams of some captions with their counts, by overlap.tokenize{sql}",
         (f"Occurrences of more than {LONGEST} characters, left out: {too_long:,}.",),
     )
 
@@ -80,9 +81,10 @@ def co_emb_vocabulary(
 ) -> Result:
     """The `most` frequent co-embedded words with the number of images they are co-embedded in: `gram`, `count`."""
     with connected(profiles, memory_limit=memory_limit) as connection:
-        table = select(connection, CO_EMB, {"most": most, "longest": LONGEST})
+        sql = filled(CO_EMB, most=most, longest=LONGEST)
+        table = select(connection, sql)
     title = f"The {most:,} most frequent words of co-embedded text, by images"
-    return Result("co_emb_1grams", title, table, co_emb_vocabulary, CO_EMB)
+    return Result("co_emb_1grams", title, table, co_emb_vocabulary, sql)
 
 
 def _grams(captions: list[str], n: int) -> list[str]:
