@@ -31,13 +31,10 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         RunError: there are no profiles of that name.
         IdentityError: the table contradicts itself.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
-    run, profiles = Run(url), Dataset("profiles", name)
+    run, profiles = Run(url), profiles_named(name)
     found = table1(run.dataset(profiles))
     identities = check_identities(found)
-    ids = run.done(profiles)
-    done, known = len(ids), len(run.shards())
+    done, known = len(run.done(profiles)), len(run.shards())
     columns = {"this run": rows(found)}
     if truth:
         columns["truth"] = rows(table1(pq.read_table(truth)))
@@ -51,6 +48,20 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         shown.add_row(cells[0][0], *(value for _, value in cells))
     console.print(shown)
     say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
+    say_coverage(run, profiles, console)
+
+
+def profiles_named(name: str) -> Dataset:
+    """The profiles of a name that a user gave; ValueError where none can have it."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
+    return Dataset("profiles", name)
+
+
+def say_coverage(run: Run, profiles: Dataset, console: Console) -> None:
+    """Say from which files profiles were read, and of what they are a sample or a part."""
+    ids = run.done(profiles)
+    done, known = len(ids), len(run.shards())
     if files := run.compacted(profiles, ids):
         say(console, f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts.")
     if sample := told_sample(run.collection()):
