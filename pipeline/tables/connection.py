@@ -28,6 +28,7 @@ def connected(
         if memory_limit is not None:
             connection.execute("SET memory_limit = $1", [memory_limit])
         connection.execute("SET enable_external_access = false")
+        connection.execute("SET python_enable_replacements = false")
         yield connection
 
 

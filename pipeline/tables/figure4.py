@@ -21,8 +21,8 @@ WORD_AREA_BINS, FINE_BINS = 1_000, 10_000
 
 WORDS = filled(
     """
-SELECT least(len(caption_words), {most})::INT AS caption_words, least(len(co_emb_words), {most})::INT AS co_emb_words,
-    count(*) AS images
+SELECT least(len(word_similarity), {most})::INT AS caption_words,
+    least(round(cotr::DOUBLE * len(word_similarity)), {most})::INT AS co_emb_words, count(*) AS images
 FROM profiles WHERE spot_status = 'ok' GROUP BY ALL ORDER BY ALL
 """,
     most=MOST_WORDS,

@@ -65,10 +65,10 @@ WITH images AS (
         cotr::DOUBLE AS cotr,
         fuzzy_cotr::DOUBLE AS fuzzy_cotr,
         cotr_literal::DOUBLE AS cotr_literal,
-        len(co_emb_words) AS co_emb_words,
-        round(fuzzy_cotr::DOUBLE * len(caption_words)) AS fuzzy_words,
-        CASE WHEN spot_status = 'ok' THEN len(caption_words) END AS caption_words,
-        CASE WHEN spot_status = 'ok' THEN len(caption_words) * (text_class <> 'none')::INT END AS caption_words_in_text
+        round(cotr::DOUBLE * len(word_similarity)) AS co_emb_words,
+        round(fuzzy_cotr::DOUBLE * len(word_similarity)) AS fuzzy_words,
+        len(word_similarity) AS caption_words,
+        len(word_similarity) * (text_class <> 'none')::INT AS caption_words_in_text
     FROM profiles
 )
 """

@@ -29,15 +29,16 @@ SELECT
     avg(fuzzy_cotr)                                                                 AS fuzzy_macro,
     avg(fuzzy_cotr) FILTER (text_class <> $none)                                    AS fuzzy_macro_in_text,
     avg(cotr_literal)                                                               AS literal_macro,
-    coalesce(sum(len(co_emb_words)), 0)::BIGINT                                     AS co_emb_words,
-    coalesce(sum(round(fuzzy_cotr::DOUBLE * len(caption_words))), 0)::BIGINT        AS fuzzy_words,
-    coalesce(sum(len(caption_words)) FILTER (spot_status = $ok), 0)::BIGINT         AS caption_words,
-    coalesce(sum(len(caption_words)) FILTER (text_class <> $none), 0)::BIGINT       AS caption_words_in_text,
+    coalesce(sum(round(cotr::DOUBLE * len(word_similarity))), 0)::BIGINT            AS co_emb_words,
+    coalesce(sum(round(fuzzy_cotr::DOUBLE * len(word_similarity))), 0)::BIGINT      AS fuzzy_words,
+    coalesce(sum(len(word_similarity)) FILTER (spot_status = $ok), 0)::BIGINT       AS caption_words,
+    coalesce(sum(len(word_similarity)) FILTER (text_class <> $none), 0)::BIGINT     AS caption_words_in_text,
     count(*) FILTER (caption_wordless)                                              AS caption_wordless,
     count(*) FILTER (caption_unspaced)                                              AS caption_unspaced,
     count(*) FILTER (text_unspaced)                                                 AS text_unspaced
 FROM profiles
 """
+"""Words are counted by their similarities: lists of numbers are read eight times as fast as the words themselves."""
 
 
 class IdentityError(ValueError):
@@ -120,10 +121,14 @@ class Table1(ImageCounts):
 
 
 def table1(profiles: ds.Dataset | pa.Table) -> Table1:
-    """Compute Table 1 of profiles (spot_status and the columns of `schema.OVERLAP` are read)."""
+    """Compute Table 1 of profiles (spot_status and the columns of `schema.OVERLAP` are read).
+
+    Without word_similarity, as in the demo's truth, caption_words are counted in its place.
+    """
     values = {**{status.value: status.value for status in SpotStatus}, **{c.value: c.value for c in TextClass}}
     with connected(profiles) as connection:
-        (row,) = select(connection, SQL, values).to_pylist()
+        sql = SQL if "word_similarity" in profiles.schema.names else SQL.replace("word_similarity", "caption_words")
+        (row,) = select(connection, sql, values).to_pylist()
     return Table1(**row)
 
 

@@ -21,7 +21,7 @@ def laion() -> pa.Table:
         profile(5, 0, fuzzy_cotr=0.8),
         profile(10, 5, fuzzy_cotr=0.9),
         profile(5, 2, fuzzy_cotr=0.6),
-    ).select(["spot_status", "text_class", "cotr", "fuzzy_cotr", "cotr_literal", "co_emb_words", "caption_words",
+    ).select(["spot_status", "text_class", "cotr", "fuzzy_cotr", "cotr_literal", "word_similarity",
               "caption_wordless", "caption_unspaced", "text_unspaced"])  # fmt: skip
     rows = np.repeat(np.arange(5), [45_403, 21_134, 37, 20_493, 12_933])
     rows = np.random.default_rng(0).permutation(rows)
