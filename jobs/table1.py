@@ -1,6 +1,7 @@
 """Table 1 on the console: the run, the truth where it is known, and the published LAION-2B column."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -48,7 +49,8 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         shown.add_row(cells[0][0], *(value for _, value in cells))
     console.print(shown)
     say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
-    say_coverage(run, profiles, console)
+    for sentence in coverage(run, profiles):
+        say(console, sentence)
 
 
 def profiles_named(name: str) -> Dataset:
@@ -58,13 +60,13 @@ def profiles_named(name: str) -> Dataset:
     return Dataset("profiles", name)
 
 
-def say_coverage(run: Run, profiles: Dataset, console: Console) -> None:
-    """Say from which files profiles were read, and of what they are a sample or a part."""
+def coverage(run: Run, profiles: Dataset) -> Iterator[str]:
+    """From which files profiles are read, and of what they are a sample or a part, in sentences."""
     ids = run.done(profiles)
     done, known = len(ids), len(run.shards())
     if files := run.compacted(profiles, ids):
-        say(console, f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts.")
+        yield f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts."
     if sample := told_sample(run.collection()):
-        say(console, f"{sample}: counts are the sample's, shares and rates estimate the collection's.")
+        yield f"{sample}: counts are the sample's, shares and rates estimate the collection's."
     if done < known:
-        say(console, f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet.")
+        yield f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet."

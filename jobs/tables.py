@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
-from jobs.table1 import profiles_named, say_coverage
+from jobs.table1 import coverage, profiles_named
 from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
 from pipeline import schema
 from pipeline.claims import claimed, resolved
@@ -80,10 +80,10 @@ def run_tables(
     identities = check_identities(found)
     compared = compare(found, profiles, accuracy)
     _print(compared, f"Table 1 of {url}, {dataset}", console)
-    say(console, f"{len(identities)} identities hold: {'; '.join(identities)}.")
-    say_coverage(run, dataset, console)
-    say(console, f"Files in {out.folder.url}:")
-    out.table(compared)
+    facts = [f"{len(identities)} identities hold: {'; '.join(identities)}.", *coverage(run, dataset)]
+    for fact in (*facts, f"Files in {out.folder.url}:"):
+        say(console, fact)
+    out.table(compared, *facts)
 
     footer = partial(footer_line, printable(url), found.images, _spotter(config))
     clusters = cluster_tables(profiles)

@@ -26,6 +26,7 @@ from pipeline.tables.table1 import ImageCounts
 STACK = (TextClass.CO_EMB, TextClass.TEXT, TextClass.NONE)
 """From the bottom."""
 
+MOST_TICKS = 20
 FEW, FEW_BINS = 5_000, 25
 """Fewer images are drawn in so many bins per unit of CLIP score."""
 
@@ -47,7 +48,9 @@ def draw_figure3a(groups: pa.Table, counts: ImageCounts, merged: bool, footer: s
             heights = groups[kind.value].to_numpy()
             bars.bar(groups["group"].to_numpy(), heights, 0.86, bottom, color=COLORS[kind], label=LABELS[kind])
             bottom += heights
-        bars.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if groups.num_rows <= MOST_TICKS:
+            bars.set_xticks(groups["group"].to_pylist())
+        bars.yaxis.set_major_locator(MaxNLocator(integer=True))
         bars.yaxis.set_major_formatter(COUNT)
         bars.set_ylim(0, bottom.max() * 1.25)
         bars.margins(x=0.01)

@@ -124,7 +124,7 @@ def draw_figure4c(word_areas: pa.Table, quantiles: pa.Table, footer: str) -> Fig
         left.legend(loc="upper right")
         left.set(xlim=(0, LARGEST_WORD), ylim=(0, left.get_ylim()[1] * 1.25))
         right.set_xticks(range(len(ticks)), ticks)
-        right.set(xlim=(-0.6, len(ticks) - 0.4), ylim=(0, None))
+        right.set(xlim=(-0.6, len(ticks) - 0.4), ylim=(0, 1.05 * right.get_ylim()[1]))
         for axis in (left.xaxis, left.yaxis, right.yaxis):
             axis.set_major_formatter(PERCENT)
     else:

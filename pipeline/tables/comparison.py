@@ -88,6 +88,8 @@ def _notes(table: Table1, found: pa.Table, accuracy: SpotterAccuracy) -> list[st
             f"{name.replace('_', ' ')} {value:g}" for name, value in vars(accuracy).items() if value is not None
         )
         notes.append(f"corrected (ours): not in the paper; Rogan–Gladen and word recall, taking {given} as exact.")
+    if accuracy.sensitivity is not None and accuracy.sensitivity + (accuracy.specificity or 0) <= 1:
+        notes.append("Shares are not corrected: a spotter of such sensitivity and specificity tells nothing.")
     return notes
 
 

@@ -5,7 +5,8 @@ is drawn: a bootstrap over shards of the ratio of sums, percentile intervals (Ef
 their levels widened for few shards (Hesterberg, The American Statistician 69, 2015, section 5.3). Fewer than
 MIN_SHARDS say too little of how shards differ. Then images stand for the unit, as if they were independent: Wilson's
 interval (1927) for shares, the normal one of a ratio of sums (Cochran, 1977, section 6.3) for rates. Rows of a shard
-are correlated, so those are too narrow; INDEPENDENT says so wherever they are shown.
+are correlated, so those are too narrow; INDEPENDENT says so wherever they are shown. Where all units are alike (no
+shard has any co-embedded text, say), an interval of no width would claim too much: a share has Wilson's, a rate none.
 """
 
 from collections.abc import Iterator, Mapping
@@ -112,10 +113,15 @@ def intervals(profiles: ds.Dataset | pa.Table) -> pa.Table:
         matrix = np.stack([sums[name].to_numpy() for name in SUMS], axis=1)
         totals = dict(zip(SUMS, matrix.sum(axis=0).tolist(), strict=True))
         values = {name: totals[n] / totals[d] for name, (n, d) in RATES.items() if totals[d]}
+        rates = {name: value for name, value in values.items() if name not in SHARES}
         if shards >= MIN_SHARDS:
             found = {name: (interval, BOOTSTRAP) for name, interval in bootstrap(matrix).items()}
         else:
-            found = dict(_over_images(connection, values, totals))
+            found = {name: (interval, NORMAL) for name, interval in _of_ratios(connection, rates)}
+    found = {name: interval for name, interval in found.items() if interval[0].low < interval[0].high}
+    for name in values.keys() - rates.keys() - found.keys():
+        hits, trials = RATES[name]
+        found[name] = (Interval(*map(float, wilson(totals[hits], totals[trials]))), WILSON)
     rows = []
     for name in RATES:
         interval, method = found.get(name, (None, None))
@@ -129,7 +135,8 @@ def bootstrap(sums: Doubles, replicates: int = REPLICATES, seed: int = 0) -> dic
     """Intervals of RATES from per-shard sums (shards, len(SUMS)), in the order of SUMS; a rate of nothing has none.
 
     Shards are drawn with replacement, as many as there are, `replicates` times. At n shards the percentiles are
-    those of the normal deviate sqrt(n / (n - 1)) t: without it 20 shards cover 93 %.
+    those of the normal deviate sqrt(n / (n - 1)) t: 20 drawn shards cover the truth in 94 % of the cases, and in
+    92 % without it.
     """
     shards = len(sums)
     generator = np.random.default_rng(seed)
@@ -162,18 +169,14 @@ def wilson(hits: float | Doubles, trials: float | Doubles) -> tuple[Doubles, Dou
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def _over_images(
-    connection: duckdb.DuckDBPyConnection, values: Mapping[str, float], totals: Mapping[str, float]
-) -> Iterator[tuple[str, tuple[Interval, str]]]:
-    means = {name: rate for name, rate in values.items() if name not in SHARES}
-    for name in values.keys() - means.keys():
-        hits, trials = RATES[name]
-        yield name, (Interval(*map(float, wilson(totals[hits], totals[trials]))), WILSON)
-    if means:
-        residuals = ((name, *RATES[name]) for name in means)
-        errors = ", ".join(f"sqrt(sum(({n} - ${name} * {d}) ** 2)) / sum({d}) AS {name}" for name, n, d in residuals)
-        sql = f"{IMAGES} SELECT {errors} FROM images"  # noqa: S608 (names of RATES)
-        (found,) = select(connection, sql, means).to_pylist()
-        z = float(ndtri((1 + LEVEL) / 2))
-        for name, error in found.items():
-            yield name, (Interval(max(0.0, means[name] - z * error), min(1.0, means[name] + z * error)), NORMAL)
+def _of_ratios(connection: duckdb.DuckDBPyConnection, rates: Mapping[str, float]) -> Iterator[tuple[str, Interval]]:
+    """Normal intervals, within [0, 1], of rates that are ratios of sums over images."""
+    if not rates:
+        return
+    terms = ((name, *RATES[name]) for name in rates)
+    errors = ", ".join(f"sqrt(sum(({n} - ${name} * {d}) ** 2)) / sum({d}) AS {name}" for name, n, d in terms)
+    sql = f"{IMAGES} SELECT {errors} FROM images"  # noqa: S608 (names of RATES)
+    (found,) = select(connection, sql, rates).to_pylist()
+    half = {name: float(ndtri((1 + LEVEL) / 2)) * error for name, error in found.items()}
+    for name, rate in rates.items():
+        yield name, Interval(max(0.0, rate - half[name]), min(1.0, rate + half[name]))

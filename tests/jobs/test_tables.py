@@ -46,10 +46,10 @@ ROWS = [profile(4, 2, caption="Red | <b>fish</b>\n\x1b[31m"), profile(4, 0), pro
 
 
 def write_run(url: str, *rows: dict | pa.Table, columns=COLUMNS, name: str = "main") -> Run:
-    """A run of one shard per argument."""
+    """A run of one shard per argument, and one more that is pending."""
     run = Run(url)
     run.write_config(parse({"run": url, "input": {"shards": "x"}, "cluster": {"k": 150}}), ())
-    run.write_shards([Shard(str(number), f"{number}.tar", 1, "e") for number in range(len(rows))])
+    run.write_shards([Shard(str(number), f"{number}.tar", 1, "e") for number in range(len(rows) + 1)])
     for number, shard in enumerate(rows):
         table = shard if isinstance(shard, pa.Table) else table_of({**shard, "shard": str(number)})
         with run.part(Dataset("profiles", name), str(number), columns) as part:
@@ -82,7 +82,9 @@ def said(run) -> str:
 
 def test_every_table_and_figure_is_written_said_and_linked(run, said) -> None:
     assert names(run.path("tables")) == FILES
-    index = (Folder(run.path("tables")).fs.cat_file(run.path("tables", "index.md"))).decode()
+    index = Folder(run.path("tables")).fs.cat_file(run.path("tables", "index.md")).decode()
+    for text in (said, index):
+        assert "1 of its 5 shards have no such profiles yet" in text
     assert set(re.findall(r"\]\((\S+)\)", index)) == FILES - {"index.md"}
     assert all(file in said for file in FILES)
     assert "Table 1 of" in said

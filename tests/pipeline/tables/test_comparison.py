@@ -70,6 +70,16 @@ def test_the_corrected_column_is_marked_as_ours():
     assert "sensitivity 0.9, specificity 0.8, word recall 0.5" in result.notes[-1]
 
 
+def test_a_spotter_that_tells_nothing_corrects_no_share():
+    profiles = table(profile(4, 1))
+    result = compare(table1(profiles), profiles, SpotterAccuracy(0.0, 1.0, 0.5))
+    values = dict(zip(result.table["name"].to_pylist(), result.table["corrected_ours"].to_pylist(), strict=True))
+    assert values["text_share"] is values["cotr_macro_in_text"] is None
+    assert values["cotr_macro"] == pytest.approx(0.5)
+    assert "sensitivity 0, specificity 1" in result.notes[-2]
+    assert "tells nothing" in result.notes[-1]
+
+
 def test_a_run_without_rows_has_a_table():
     result = compare(table1(table()), table(), UNKNOWN)
     assert set(result.shown["95 % interval"].to_pylist()) == {""}

@@ -66,8 +66,22 @@ def test_nothing_gives_nulls():
 
 def test_twenty_shards_are_drawn_and_nineteen_are_not():
     rows = [profile(4, shared, shard=f"{number:02d}") for number in range(20) for shared in (0, 1, number % 3)]
+    rows += [profile(4, 0, text=number % 4 > 0, shard=f"{number:02d}") for number in range(20)]
     assert {row["method"] for row in intervals(table(*rows)).to_pylist()} == {BOOTSTRAP}
-    assert BOOTSTRAP not in {row["method"] for row in intervals(table(*rows[3:])).to_pylist()}
+    assert BOOTSTRAP not in {
+        row["method"] for row in intervals(table(*(row for row in rows if row["shard"] > "00"))).to_pylist()
+    }
+
+
+def test_units_that_are_all_alike_give_no_interval_of_no_width():
+    rows = [profile(4, 2, shard=str(number)) for number in range(30)]
+    for profiles in (table(*rows), table(*rows[:2])):
+        found = by_rate(profiles)
+        assert found["text_share"]["method"] == WILSON
+        assert found["text_share"]["low"] < 1 == pytest.approx(found["text_share"]["high"])
+        assert found["co_emb_share_of_text"]["method"] == WILSON
+        assert found["cotr_macro"]["value"] == 0.5
+        assert found["cotr_macro"]["low"] is found["cotr_macro"]["high"] is found["cotr_macro"]["method"] is None
 
 
 def sums(**columns: np.ndarray) -> np.ndarray:
