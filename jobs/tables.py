@@ -18,7 +18,6 @@ from jobs.table1 import coverage, profiles_named
 from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
 from pipeline import schema
 from pipeline.claims import claimed, resolved
-from pipeline.clustering import Singles
 from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
 from pipeline.config import Config
 from pipeline.datasets import Dataset, clusters_of
@@ -38,6 +37,7 @@ from pipeline.tables.sensitivity import SpotterAccuracy
 from pipeline.tables.sheets import contact_sheet, random_clusters, text_clusters, top_images
 from pipeline.tables.table1 import check_identities, table1
 from pipeline.tables.vocabulary import MOST_FREQUENT, caption_vocabulary, co_emb_vocabulary
+from pipeline.vectors import Singles
 
 Images = Callable[[pa.Table], Iterable[npt.NDArray[np.uint8] | None]]
 """Gives the image, (H, W, 3) RGB, of each row of a selection (`sheets.top_images`); None: it cannot be had."""

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.cluster import AgglomerativeClustering
 
-from pipeline.clustering import Singles
 from pipeline.schema import CLUSTER_ID, TextClass
 from pipeline.tables.clusters import SQL
 from pipeline.tables.result import Result
+from pipeline.vectors import Singles
 
 GROUPS = 100
 """As in the paper."""
