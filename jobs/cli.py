@@ -36,11 +36,11 @@ EXPECTED_FROM = {"ray", "duckdb", "_duckdb", "aiohttp", "botocore", "google", "a
 """Libraries of whose own errors the same is true. By name: light commands import none of them."""
 
 
-def _named(run: str) -> str:
+def _named(place: str | None) -> str | None:
     """Refuse the empty name that an unset shell variable gives: it would be the working folder."""
-    if not run.strip():
-        raise typer.BadParameter("the name of a run is blank")
-    return run
+    if place is not None and not place.strip():
+        raise typer.BadParameter("the name is blank")
+    return place
 
 
 ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a preset in configs/")]
@@ -118,6 +118,24 @@ def table1(
 
     with _told():
         print_table1(run, name, truth, console)
+
+
+@app.command()
+def tables(
+    run: RunPath,
+    name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
+    folder: Annotated[str | None, typer.Option(help="Where to write; default: RUN/tables", callback=_named)] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="Share of images with text the spotter finds")] = None,
+    specificity: Annotated[float | None, typer.Option(help="Share of images without text it leaves alone")] = None,
+    word_recall: Annotated[float | None, typer.Option(help="Share of words it reads")] = None,
+) -> None:
+    """Write the papers' tables and figures for a run, beside the published values; print Table 1."""
+    with _told():
+        from jobs.tables import run_tables
+        from pipeline.tables.sensitivity import SpotterAccuracy
+
+        accuracy = SpotterAccuracy(sensitivity, specificity, word_recall)
+        run_tables(run, name, folder, accuracy, console)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Table 1 on the console: the run, the truth where it is known, and the published LAION-2B column."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -31,13 +32,10 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         RunError: there are no profiles of that name.
         IdentityError: the table contradicts itself.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
-    run, profiles = Run(url), Dataset("profiles", name)
+    run, profiles = Run(url), profiles_named(name)
     found = table1(run.dataset(profiles))
     identities = check_identities(found)
-    ids = run.done(profiles)
-    done, known = len(ids), len(run.shards())
+    done, known = len(run.done(profiles)), len(run.shards())
     columns = {"this run": rows(found)}
     if truth:
         columns["truth"] = rows(table1(pq.read_table(truth)))
@@ -51,9 +49,24 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
         shown.add_row(cells[0][0], *(value for _, value in cells))
     console.print(shown)
     say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
+    for sentence in coverage(run, profiles):
+        say(console, sentence)
+
+
+def profiles_named(name: str) -> Dataset:
+    """The profiles of a name that a user gave; ValueError where none can have it."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
+    return Dataset("profiles", name)
+
+
+def coverage(run: Run, profiles: Dataset) -> Iterator[str]:
+    """From which files profiles are read, and of what they are a sample or a part, in sentences."""
+    ids = run.done(profiles)
+    done, known = len(ids), len(run.shards())
     if files := run.compacted(profiles, ids):
-        say(console, f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts.")
+        yield f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts."
     if sample := told_sample(run.collection()):
-        say(console, f"{sample}: counts are the sample's, shares and rates estimate the collection's.")
+        yield f"{sample}: counts are the sample's, shares and rates estimate the collection's."
     if done < known:
-        say(console, f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet.")
+        yield f"This is a part of the run: {known - done:,} of its {known:,} shards have no such profiles yet."

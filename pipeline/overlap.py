@@ -50,8 +50,8 @@ class WordOverlap(NamedTuple):
     bounded: bool  # some words were compared exactly only, by `max_words` or MAX_FUZZY_LENGTH
 
 
-def normalize(text: str) -> list[str]:
-    """The distinct words of a text, in order: NFKC, case-folded, invisible characters removed.
+def tokenize(text: str) -> list[str]:
+    """The words of a text, in order and as often as they occur: NFKC, case-folded, invisible characters removed.
 
     Words are runs of letters, marks and numbers that start with no mark; the underscore and the apostrophe
     are punctuation. Linear in the text's length.
@@ -59,13 +59,17 @@ def normalize(text: str) -> list[str]:
     if text.isascii():
         if text.isalnum():  # most spotted strings
             return [text.lower()]
-        words = text.lower().translate(_ASCII_BREAKS).split()
-    else:
-        text = _MARKS.sub(r"\1", _INVISIBLE.sub("", text))
-        # Case folding can undo composition, so it is normalised again (Unicode's definition D146).
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        words = _WORD.findall(folded)
-    return list(dict.fromkeys(words))
+        return text.lower().translate(_ASCII_BREAKS).split()
+    text = _MARKS.sub(r"\1", _INVISIBLE.sub("", text))
+    # Case folding can undo composition, so it is normalised again (Unicode's definition D146).
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words: list[str] = _WORD.findall(folded)
+    return words
+
+
+def normalize(text: str) -> list[str]:
+    """The distinct words of a text, in order; see `tokenize`."""
+    return list(dict.fromkeys(tokenize(text)))
 
 
 def word_overlap(caption: str, texts: Sequence[str], settings: OverlapSettings) -> WordOverlap:

@@ -8,11 +8,11 @@ pooled). Images whose spotting failed are in no rate, and their number is shown.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.schema import SpotStatus, TextClass
+from pipeline.tables.connection import connected, select
 
 SQL = """
 SELECT
@@ -29,15 +29,16 @@ SELECT
     avg(fuzzy_cotr)                                                                 AS fuzzy_macro,
     avg(fuzzy_cotr) FILTER (text_class <> $none)                                    AS fuzzy_macro_in_text,
     avg(cotr_literal)                                                               AS literal_macro,
-    coalesce(sum(len(co_emb_words)), 0)                                             AS co_emb_words,
-    coalesce(sum(round(fuzzy_cotr::DOUBLE * len(caption_words))), 0)::BIGINT        AS fuzzy_words,
-    coalesce(sum(len(caption_words)) FILTER (spot_status = $ok), 0)                 AS caption_words,
-    coalesce(sum(len(caption_words)) FILTER (text_class <> $none), 0)               AS caption_words_in_text,
+    coalesce(sum(round(cotr::DOUBLE * len(word_similarity))), 0)::BIGINT            AS co_emb_words,
+    coalesce(sum(round(fuzzy_cotr::DOUBLE * len(word_similarity))), 0)::BIGINT      AS fuzzy_words,
+    coalesce(sum(len(word_similarity)) FILTER (spot_status = $ok), 0)::BIGINT       AS caption_words,
+    coalesce(sum(len(word_similarity)) FILTER (text_class <> $none), 0)::BIGINT     AS caption_words_in_text,
     count(*) FILTER (caption_wordless)                                              AS caption_wordless,
     count(*) FILTER (caption_unspaced)                                              AS caption_unspaced,
     count(*) FILTER (text_unspaced)                                                 AS text_unspaced
 FROM profiles
 """
+"""Words are counted by their similarities: lists of numbers are read eight times as fast as the words themselves."""
 
 
 class IdentityError(ValueError):
@@ -120,15 +121,15 @@ class Table1(ImageCounts):
 
 
 def table1(profiles: ds.Dataset | pa.Table) -> Table1:
-    """Compute Table 1 of profiles (spot_status and the columns of `schema.OVERLAP` are read)."""
-    with duckdb.connect(":memory:") as connection:
-        connection.register("profiles", profiles)
-        connection.execute("SET enable_external_access = false")
-        values = {**{status.value: status.value for status in SpotStatus}, **{c.value: c.value for c in TextClass}}
-        cursor = connection.execute(SQL, values)
-        names = [column[0] for column in cursor.description or ()]
-        (row,) = cursor.fetchall()
-    return Table1(**dict(zip(names, row, strict=True)))
+    """Compute Table 1 of profiles (spot_status and the columns of `schema.OVERLAP` are read).
+
+    Without word_similarity, as in the demo's truth, caption_words are counted in its place.
+    """
+    values = {**{status.value: status.value for status in SpotStatus}, **{c.value: c.value for c in TextClass}}
+    with connected(profiles) as connection:
+        sql = SQL if "word_similarity" in profiles.schema.names else SQL.replace("word_similarity", "caption_words")
+        (row,) = select(connection, sql, values).to_pylist()
+    return Table1(**row)
 
 
 def check_identities(table: Table1) -> list[str]:
@@ -185,13 +186,14 @@ ROWS = (
 
 def rows(table: ImageCounts) -> list[tuple[str, str]]:
     """Label and formatted value of every row; what a published table does not say is a dash."""
-    return [(label, _format(getattr(table, name, None), unit)) for label, name, unit in ROWS]
+    return [(label, formatted(getattr(table, name, None), unit)) for label, name, unit in ROWS]
 
 
-def _format(value: float | None, unit: str) -> str:
+def formatted(value: float | None, unit: str) -> str:
+    """A value of a row for people: a percentage, a count, or a dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.2%}" if unit == "%" else f"{value:,}"
+    return f"{value:.2%}" if unit == "%" else f"{value:,.0f}"
 
 
 def _ratio(part: float | None, whole: float) -> float | None:

@@ -1,0 +1,181 @@
+"""The job `tables`: every table and figure of a run's profiles, written to a folder."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset as ds
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.console import printable, say
+from jobs.table1 import coverage, profiles_named
+from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
+from pipeline import schema
+from pipeline.claims import claimed, resolved
+from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
+from pipeline.config import Config
+from pipeline.datasets import Dataset, clusters_of
+from pipeline.figures.clusters import draw_figure3a, draw_scores
+from pipeline.figures.figure4 import draw_figure4a, draw_figure4b, draw_figure4c
+from pipeline.figures.style import footer_line
+from pipeline.fingerprint import FingerprintError, digest
+from pipeline.folder import Folder
+from pipeline.run import Run, RunError
+from pipeline.spotting.config import CustomConfig
+from pipeline.tables.clusters import cluster_tables
+from pipeline.tables.comparison import compare
+from pipeline.tables.figure4 import figure4
+from pipeline.tables.merging import GROUPS, figure3a
+from pipeline.tables.result import Result
+from pipeline.tables.sensitivity import SpotterAccuracy
+from pipeline.tables.sheets import contact_sheet, random_clusters, text_clusters, top_images
+from pipeline.tables.table1 import check_identities, table1
+from pipeline.tables.vocabulary import MOST_FREQUENT, caption_vocabulary, co_emb_vocabulary
+from pipeline.vectors import Singles
+
+Images = Callable[[pa.Table], Iterable[npt.NDArray[np.uint8] | None]]
+"""Gives the image, (H, W, 3) RGB, of each row of a selection (`sheets.top_images`); None: it cannot be had."""
+
+
+def run_tables(
+    url: str,
+    name: str,
+    folder: str | None,
+    accuracy: SpotterAccuracy,
+    console: Console,
+    images: Images | None = None,
+    most: int = MOST_FREQUENT,
+) -> None:
+    """Write every table and figure of the profiles `name` of a run, print Table 1 and the files.
+
+    Args:
+        url: folder or URL of the run.
+        name: of the profiles dataset.
+        folder: folder or URL to write to; None: RUN/tables for `main`, RUN/tables/NAME for others.
+        accuracy: of the spotter, for the corrected column of Table 1.
+        console: where to print.
+        images: fetches the images of contact sheets; None: the sheets' rows are listed, and no sheet is drawn.
+        most: n-grams kept of each vocabulary.
+
+    Raises:
+        ValueError: no dataset can have that name.
+        RunError: there are no profiles of that name, or they lack a column.
+        IdentityError: Table 1 contradicts itself.
+    """
+    run, dataset = Run(url), profiles_named(name)
+    profiles, config = run.dataset(dataset), run.config()
+    if missing := [column.name for column in schema.PROFILES if column.name not in profiles.schema.names]:
+        raise RunError(
+            f"{dataset} of {url} were made before profiles had {', '.join(missing)}: make new ones by "
+            "`parrotscope reprofile`, with another profile.name."
+        )
+    out = _Output(folder or f"{url.rstrip('/')}/tables{'' if name == 'main' else f'/{name}'}", console)
+    found = table1(profiles)
+    identities = check_identities(found)
+    compared = compare(found, profiles, accuracy)
+    _print(compared, f"Table 1 of {url}, {dataset}", console)
+    facts = [f"{len(identities)} identities hold: {'; '.join(identities)}.", *coverage(run, dataset)]
+    for fact in (*facts, f"Files in {out.folder.url}:"):
+        say(console, fact)
+    out.table(compared, *facts)
+
+    footer = partial(footer_line, printable(url), found.images, _spotter(config))
+    clusters = cluster_tables(profiles)
+    for result in clusters:
+        out.table(result)
+    scores = (clusters.histogram.table, clusters.classes.table, clusters.cluster_classes.table)
+    out.figure("clip_score", "CLIP scores by class and cluster", draw_scores(*scores, footer(False)), draw_scores)
+    centroids, reason = None, ""
+    if clusters.clusters.table.num_rows > GROUPS:
+        centroids, reason = centroids_of(run, config, dataset)
+    merged = figure3a(clusters.clusters.table, centroids)
+    out.table(merged, *filter(None, [reason]))
+    drawn = draw_figure3a(merged.table, found, centroids is not None, footer(True))
+    out.figure(merged.name, merged.title, drawn, draw_figure3a)
+
+    words, areas, word_areas, quantiles = figure4(profiles)
+    for result in (words, areas, word_areas, quantiles):
+        out.table(result)
+    out.figure(words.name, words.title, draw_figure4a(words.table, footer(False)), draw_figure4a)
+    out.figure(areas.name, areas.title, draw_figure4b(areas.table, footer(False)), draw_figure4b)
+    drawn = draw_figure4c(word_areas.table, quantiles.table, footer(False))
+    out.figure(word_areas.name, word_areas.title, drawn, draw_figure4c)
+
+    for sheet, selection in _sheets(profiles, clusters.clusters.table):
+        out.table(selection)
+        if images is not None and selection.table.num_rows:
+            drawn_sheet = contact_sheet(selection.table, images(selection.table))
+            out.figure(sheet, selection.title, drawn_sheet, contact_sheet)
+    for n in (1, 2):
+        out.table(caption_vocabulary(profiles, n, most))
+    out.table(co_emb_vocabulary(profiles, most))
+    out.index(f"Tables and figures of {url}, {dataset}", compared)
+
+
+class _Output:
+    """The folder, what is written to it told as it is, and the index, which is written last."""
+
+    def __init__(self, url: str, console: Console) -> None:
+        self.folder, self.console = Folder(url), console
+        self.folder.sweep()
+        self.sections: list[str] = []
+
+    def table(self, result: Result, *notes: str) -> None:
+        files = write_result(self.folder, result)
+        self._done(files, index_section(result.title, files, result.function, (*result.notes, *notes), result.sql))
+
+    def figure(self, name: str, title: str, figure: Figure | Image.Image, drawn_by: Callable[..., object]) -> None:
+        files = write_figure(self.folder, name, figure)
+        self._done(files, index_section(title, files, f"{drawn_by.__module__}.{drawn_by.__qualname__}"))
+
+    def index(self, title: str, first: Result) -> None:
+        blocks = [f"# {escaped(title)}", markdown(first.shown or first.table), *self.sections, ""]
+        self.folder.write_bytes("\n\n".join(blocks).encode(), INDEX)
+        self._done([INDEX], "")
+
+    def _done(self, files: Sequence[str], section: str) -> None:
+        self.sections.append(section)
+        say(self.console, f"  {' '.join(files)}")
+
+
+def _print(result: Result, title: str, console: Console) -> None:
+    shown = result.shown or result.table
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for column in shown.column_names:
+        table.add_column(column.replace(" (", "\n("), justify="right" if column else "left")
+    for row in shown.to_pylist():
+        table.add_row(*row.values())
+    console.print(table)
+    for note in result.notes:
+        say(console, note)
+
+
+def centroids_of(run: Run, config: Config, profiles: Dataset) -> tuple[Singles | None, str]:
+    """The centroids, (k, p), that profiles were assigned with; None and a sentence where they are not to be had."""
+    try:
+        config = resolved(run, config)
+        made_with = digest({**cluster_fields(run, config), "digest": cluster_facts(run, config)["digest"]})
+        if (claimed(run, profiles) or {}).get("clusters") != made_with:
+            return None, f"{profiles} were made with other clusters than {clusters_of(config)}."
+        return load_clusters(run, config).centroids, ""
+    except (RunError, FingerprintError) as error:
+        return None, str(error)
+
+
+def _sheets(profiles: ds.Dataset, clusters: pa.Table) -> Iterator[tuple[str, Result]]:
+    """Name of the sheet, and the rows on it."""
+    text = "Figure 3b: images of highest CLIP score of clusters in which over 80 % have text"
+    yield "figure_3b", top_images("figure_3b_images", text, profiles, text_clusters(clusters))
+    drawn = "Figure 16: images of highest CLIP score of random clusters"
+    yield "figure_16", top_images("figure_16_images", drawn, profiles, random_clusters(clusters))
+
+
+def _spotter(config: Config) -> str:
+    settings = config.spotting
+    return settings.target if isinstance(settings, CustomConfig) else settings.engine
