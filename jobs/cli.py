@@ -139,6 +139,28 @@ def tables(
 
 
 @app.command()
+def report(
+    run: RunPath,
+    name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
+    output: Annotated[
+        str | None, typer.Option(help="File or URL, *.html; default: RUN/report.html", callback=_named)
+    ] = None,
+    clusters: Annotated[int, typer.Option(min=0, max=500, help="Clusters in the gallery")] = 24,
+    images: Annotated[int, typer.Option(min=1, max=100, help="Images of each")] = 8,
+    show_flagged: Annotated[
+        bool, typer.Option("--show-flagged", help="Show what NSFW or punsafe metadata flags, blurred")
+    ] = False,
+    blur: Annotated[bool, typer.Option("--blur", help="Blur all images")] = False,
+) -> None:
+    """Write one HTML page to look at: numbers, figures, images with their spotted words, rejects, configuration."""
+    with _told():
+        from jobs.report import run_report
+        from pipeline.report.gallery import GallerySettings
+
+        run_report(run, name, output, GallerySettings(clusters, images, show_flagged, blur), console)
+
+
+@app.command()
 def compact(
     run: RunPath,
     dataset: Annotated[list[str] | None, typer.Option(help="kind/name; may be repeated. Default: the profiles")] = None,

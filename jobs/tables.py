@@ -69,12 +69,7 @@ def run_tables(
         IdentityError: Table 1 contradicts itself.
     """
     run, dataset = Run(url), profiles_named(name)
-    profiles, config = run.dataset(dataset), run.config()
-    if missing := [column.name for column in schema.PROFILES if column.name not in profiles.schema.names]:
-        raise RunError(
-            f"{dataset} of {url} were made before profiles had {', '.join(missing)}: make new ones by "
-            "`parrotscope reprofile`, with another profile.name."
-        )
+    profiles, config = whole_profiles(run, dataset), run.config()
     out = _Output(folder or f"{url.rstrip('/')}/tables{'' if name == 'main' else f'/{name}'}", console)
     found = table1(profiles)
     identities = check_identities(found)
@@ -85,7 +80,7 @@ def run_tables(
         say(console, fact)
     out.table(compared, *facts)
 
-    footer = partial(footer_line, printable(url), found.images, _spotter(config))
+    footer = partial(footer_line, printable(url), found.images, spotter_name(config))
     clusters = cluster_tables(profiles)
     for result in clusters:
         out.table(result)
@@ -116,6 +111,21 @@ def run_tables(
         out.table(caption_vocabulary(profiles, n, most))
     out.table(co_emb_vocabulary(profiles, most))
     out.index(f"Tables and figures of {url}, {dataset}", compared)
+
+
+def whole_profiles(run: Run, dataset: Dataset) -> ds.Dataset:
+    """The profiles, with every column of today.
+
+    Raises:
+        RunError: there are none, or they lack a column.
+    """
+    profiles = run.dataset(dataset)
+    if missing := [column.name for column in schema.PROFILES if column.name not in profiles.schema.names]:
+        raise RunError(
+            f"{dataset} of {run.url} were made before profiles had {', '.join(missing)}: make new ones by "
+            "`parrotscope reprofile`, with another profile.name."
+        )
+    return profiles
 
 
 class _Output:
@@ -176,6 +186,7 @@ def _sheets(profiles: ds.Dataset, clusters: pa.Table) -> Iterator[tuple[str, Res
     yield "figure_16", top_images("figure_16_images", drawn, profiles, random_clusters(clusters))
 
 
-def _spotter(config: Config) -> str:
+def spotter_name(config: Config) -> str:
+    """What spotted the text, for people."""
     settings = config.spotting
     return settings.target if isinstance(settings, CustomConfig) else settings.engine

@@ -4,7 +4,7 @@ One cluster is a column, its images by descending CLIP score from the top. Image
 out (UNSAFE); an image without such metadata is taken in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -41,13 +41,23 @@ FROM (
         SELECT cluster_id, min({descending: -clip_score, shard: shard, "index": "index",
             image_offset: image_offset, image_size: image_size}, {rows}) AS best
         FROM profiles
-        WHERE list_contains({clusters}, cluster_id) AND abs(clip_score) < 2 AND NOT coalesce({unsafe}, false)
+        WHERE list_contains({clusters}, cluster_id) AND abs(clip_score) < 2 AND NOT {unsafe}
         GROUP BY cluster_id
     )
 )
 ORDER BY list_position({clusters}, cluster_id), rank
 """
 """DuckDB keeps the best of a cluster in a heap, and no other rows."""
+
+
+def unsafe_sql(columns: Collection[str]) -> str | None:
+    """SQL condition of the rows that metadata calls unsafe (UNSAFE), never null; None: no such metadata was kept.
+
+    Args:
+        columns: names of the profiles' columns.
+    """
+    known = [condition for column, condition in UNSAFE.items() if column in columns]
+    return f"coalesce({' OR '.join(known)}, false)" if known else None
 
 
 def text_clusters(clusters: pa.Table, most: int = COLUMNS) -> list[int]:
@@ -63,17 +73,27 @@ def random_clusters(clusters: pa.Table, most: int = COLUMNS, seed: int = 0) -> l
     return list(np.sort(drawn).tolist())
 
 
-def top_images(name: str, title: str, profiles: ds.Dataset | pa.Table, clusters: list[int], rows: int = ROWS) -> Result:
+def top_images(
+    name: str,
+    title: str,
+    profiles: ds.Dataset | pa.Table,
+    clusters: list[int],
+    rows: int = ROWS,
+    with_unsafe: bool = False,
+) -> Result:
     """Where the images of a sheet lie: cluster, rank from 1, shard, index, offset and size in the tar (bytes), score.
 
-    In the order of `clusters`, then by rank; equal scores by shard and index. Images without a score are in no sheet.
+    In the order of `clusters`, then by rank; equal scores by shard and index. Images without a score are in no sheet,
+    and those that metadata calls unsafe only `with_unsafe`.
     """
-    known = [column for column in UNSAFE if column in profiles.schema.names]
-    unsafe = " OR ".join(UNSAFE[column] for column in known) or "false"
-    sql = filled(SQL, clusters=f"{clusters}::INT[]", rows=rows, unsafe=unsafe)
+    unsafe = unsafe_sql(profiles.schema.names)
+    left_out = "false" if with_unsafe else unsafe or "false"
+    sql = filled(SQL, clusters=f"{clusters}::INT[]", rows=rows, unsafe=left_out)
     with connected(profiles) as connection:
         table = select(connection, sql)
-    note = f"Left out: images of {unsafe}." if known else "The run keeps no NSFW metadata: nothing is left out."
+    note = f"Left out: images of {left_out}."
+    if left_out == "false":
+        note = f"The run keeps {'' if unsafe else 'no '}NSFW metadata: nothing is left out."
     return Result(name, title, table, top_images, sql, (note,))
 
 

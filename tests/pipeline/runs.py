@@ -1,6 +1,6 @@
 """Runs written by hand: shards with real pictures, and profiles of them that say what a test wants."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline import schema
@@ -44,16 +44,17 @@ def write_run(
     rejects: Iterable[Mapping[str, Any]] = (),
     shards: Iterable[Shard] = (),
     dataset: Dataset = PROFILES,
+    columns: Sequence[schema.Column] = schema.PROFILES,
 ) -> Run:
-    """A run of these rows, a part per shard."""
+    """A run of these rows, a part per shard; `columns`: of the profiles, kept metadata included."""
     run = Run(url)
     run.write_config(parse({"run": "runs/x", "input": {"shards": "*.tar"}}), ())
     run.write_shards(list(shards))
-    for target, columns, rows in ((dataset, schema.PROFILES, profiles), (REJECTS, schema.REJECTS, rejects)):
+    for target, of_part, rows in ((dataset, columns, profiles), (REJECTS, schema.REJECTS, rejects)):
         by_shard: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_shard.setdefault(row["shard"], []).append(dict(row))
         for shard, found in by_shard.items():
-            with run.part(target, shard, columns) as part:
+            with run.part(target, shard, of_part) as part:
                 part.write(found)
     return run

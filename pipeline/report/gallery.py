@@ -1,0 +1,135 @@
+"""The gallery of a run: the images of highest CLIP score of its largest and its most parroting clusters."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline.query import OpenRun, ProfiledSample
+from pipeline.report.captions import Piece, marked
+from pipeline.report.thumbnails import Outline, Thumbnail, outlines, thumbnail
+from pipeline.schema import CLUSTER_ID
+from pipeline.secrets import without_secrets
+from pipeline.tables.sheets import top_images, unsafe_sql
+
+WANTED = """ shard || '/' || "index" IN (SELECT unnest($wanted))"""
+"""Condition of the samples of a list of names; a shard's id has no slash."""
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """How large a gallery is, and what of it is covered.
+
+    `clusters`: shown in all. `images`: of each. `show_flagged`: images that metadata calls unsafe are shown, blurred;
+    else they are left out. `blur`: all are blurred.
+    """
+
+    clusters: int = 24
+    images: int = 8
+    show_flagged: bool = False
+    blur: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample as it is shown: `row` is its profile; without a thumbnail, `reason` says why."""
+
+    row: Mapping[str, Any]
+    caption: Sequence[Piece]
+    flagged: bool
+    thumbnail: Thumbnail | None
+    outlines: Sequence[Outline]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ClusterCards:
+    """A cluster: its row of `clusters.cluster_tables`, and samples by descending CLIP score."""
+
+    facts: Mapping[str, Any]
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """`sections`: title and clusters; each cluster is in one of them. `flagged`: of the run; None: no metadata."""
+
+    sections: Mapping[str, Sequence[ClusterCards]]
+    flagged: int | None
+
+
+def make_gallery(run: OpenRun, profiles: ds.Dataset, clusters: pa.Table, settings: GallerySettings) -> Gallery:
+    """Choose clusters and images, and fetch the images from their shards.
+
+    Args:
+        run: whose images they are.
+        profiles: of `run`.
+        clusters: of `clusters.cluster_tables`, the largest first.
+        settings: bounds and covers.
+    """
+    sections = choose(clusters.to_pylist(), settings.clusters)
+    ids = [row[CLUSTER_ID.name] for rows in sections.values() for row in rows]
+    unsafe = unsafe_sql(profiles.schema.names)
+    best = top_images("gallery", "", profiles, ids, settings.images, settings.show_flagged).table.to_pylist()
+    names = [f"{row['shard']}/{row['index']}" for row in best]
+    flagged = set(_names(run, unsafe, names)) if unsafe and settings.show_flagged else set()
+    cards = dict(_cards(run, names, flagged, settings.blur))
+    shown: dict[int, list[Card]] = {cluster: [] for cluster in ids}
+    for row, name in zip(best, names, strict=True):
+        shown[row[CLUSTER_ID.name]].append(cards[name])
+    return Gallery(
+        {title: [ClusterCards(row, shown[row[CLUSTER_ID.name]]) for row in rows] for title, rows in sections.items()},
+        _count(run, unsafe) if unsafe else None,
+    )
+
+
+def choose(clusters: Sequence[Mapping[str, Any]], most: int) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """At most `most` clusters by section, none twice.
+
+    A cluster parrots by the lower bound of its share's interval: small ones reach 100 % by chance.
+    """
+
+    def parroting(row: Mapping[str, Any]) -> float:
+        return -(row["co_emb_share_low_95"] or 0.0)
+
+    if len(clusters) <= most:
+        return {"All clusters, the most parroting first": sorted(clusters, key=parroting)}
+    largest = clusters[: most - most // 2]
+    rest = [row for row in sorted(clusters[len(largest) :], key=parroting) if row["co_emb"]]
+    return {"The largest clusters": largest, "The most parroting of the others": rest[: most // 2]}
+
+
+def _cards(run: OpenRun, names: Sequence[str], flagged: set[str], blur: bool) -> Iterator[tuple[str, Card]]:
+    if not names:
+        return
+    order = 'shard, "index"'  # images of one shard are read together
+    for sample in run.samples(WANTED, None, order, {"wanted": list(names)}):
+        name = f"{sample.row['shard']}/{sample.row['index']}"
+        yield name, _card(sample, name in flagged, blur)
+
+
+def _card(sample: ProfiledSample, flagged: bool, blur: bool) -> Card:
+    row = sample.row
+    picture = None if sample.image is None else thumbnail(sample.image, flagged or blur)
+    return Card(
+        row,
+        marked(row["caption"], row["co_emb_words"] or ()),
+        flagged,
+        picture,
+        outlines(row, picture) if picture else (),
+        without_secrets(sample.reason) if sample.reason else None,
+    )
+
+
+def _names(run: OpenRun, unsafe: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    query = f"""SELECT shard || '/' || "index" AS name FROM profiles WHERE {WANTED} AND {unsafe}"""  # noqa: S608
+    return list(run.sql(query, {"wanted": list(names)}).arrow()["name"].to_pylist())
+
+
+def _count(run: OpenRun, unsafe: str) -> int:
+    counted = run.sql(f"SELECT count(*) AS images FROM profiles WHERE {unsafe}").arrow()  # noqa: S608 - of UNSAFE
+    return int(counted["images"][0].as_py())
