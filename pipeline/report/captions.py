@@ -10,7 +10,7 @@ import regex
 
 from pipeline.overlap import tokenize
 
-MAX_CAPTION = 300
+MAX_CAPTION = 240
 """Characters of a caption; of longer ones an ellipsis stands for the rest."""
 
 # Of a word, by itself or in what NFKC makes of it: "Ⓐ", "㎏" and "™" become letters.

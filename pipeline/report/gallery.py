@@ -1,6 +1,6 @@
 """The gallery of a run: the images of highest CLIP score of its largest and its most parroting clusters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.report.captions import Piece, marked
 from pipeline.report.thumbnails import Outline, Thumbnail, outlines, thumbnail
 from pipeline.schema import CLUSTER_ID
 from pipeline.secrets import without_secrets
-from pipeline.tables.sheets import top_images, unsafe_sql
+from pipeline.tables.sheets import UNSAFE, top_images, unsafe_sql
 
 WANTED = """ shard || '/' || "index" IN (SELECT unnest($wanted))"""
 """Condition of the samples of a list of names; a shard's id has no slash."""
@@ -81,7 +81,7 @@ def make_gallery(run: OpenRun, profiles: ds.Dataset, clusters: pa.Table, setting
         shown[row[CLUSTER_ID.name]].append(cards[name])
     return Gallery(
         {title: [ClusterCards(row, shown[row[CLUSTER_ID.name]]) for row in rows] for title, rows in sections.items()},
-        _count(run, unsafe) if unsafe else None,
+        _flagged(run, unsafe, profiles.schema.names) if unsafe else None,
     )
 
 
@@ -130,6 +130,9 @@ def _names(run: OpenRun, unsafe: str, names: Sequence[str]) -> list[str]:
     return list(run.sql(query, {"wanted": list(names)}).arrow()["name"].to_pylist())
 
 
-def _count(run: OpenRun, unsafe: str) -> int:
-    counted = run.sql(f"SELECT count(*) AS images FROM profiles WHERE {unsafe}").arrow()  # noqa: S608 - of UNSAFE
-    return int(counted["images"][0].as_py())
+def _flagged(run: OpenRun, unsafe: str, columns: Collection[str]) -> int | None:
+    """How many images metadata calls unsafe; None: no image has such metadata."""
+    known = " OR ".join(f"{column} IS NOT NULL" for column in UNSAFE if column in columns)
+    query = f"SELECT count(*) FILTER ({unsafe}) AS flagged, count(*) FILTER ({known}) AS known FROM profiles"  # noqa: S608
+    (counts,) = run.sql(query).arrow().to_pylist()
+    return counts["flagged"] if counts["known"] else None

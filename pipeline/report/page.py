@@ -14,13 +14,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.config_file import SOFTWARE, parse_yaml
-from pipeline.figures.style import COLORS, LABELS
+from pipeline.figures.style import COLORS
 from pipeline.report.captions import visible
 from pipeline.report.figures import Picture
 from pipeline.report.gallery import Gallery, GallerySettings
 from pipeline.run import Run
 from pipeline.secrets import plain
-from pipeline.tables.published import LAION_2B, SOURCE
+from pipeline.tables.published import LAION_2B
 from pipeline.tables.result import Result
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -73,9 +73,7 @@ def render(report: Report) -> str:
         rows=[list(row.values()) for row in rows],
         headlines=[(rates[name], meaning) for name, meaning in HEADLINES.items()],
         published=f"{LAION_2B.name} (published)",
-        source=SOURCE,
         colors={kind.value: color for kind, color in COLORS.items()},
-        labels={kind.value: label for kind, label in LABELS.items()},
     )
 
 

@@ -91,16 +91,21 @@ def test_terms_reasons_published_values_and_coverage_are_there(hostile) -> None:
     for expected in (
         "LAION-2B (published)", "33.43%", "54.60%", "arXiv 2312.14232", "parrot caption", "CoTR", "95 % interval",
         "CC12M", "The caption was to come from a .json that cannot be read.", "profiled 1", "known 1",
-        "0 images of the run are flagged", "the intervals are too narrow", "Cluster 1",
+        "No image of the run is flagged", "the intervals are too narrow", "Cluster 1",
     ):  # fmt: skip
         assert expected in text, expected
     assert set(MEANINGS) == set(RejectReason)
 
 
 def test_flagged_and_blurred_are_said(report) -> None:
-    text = render(replace(report, settings=GallerySettings(show_flagged=True, blur=True)))
-    assert "those among the ones shown are blurred" in text
-    assert "All images are blurred" in text
+    def told(flagged: int | None, **settings: bool) -> str:
+        gallery = replace(report.gallery, flagged=flagged)
+        return render(replace(report, gallery=gallery, settings=GallerySettings(**settings)))
+
+    assert "3 images of the run are flagged by their NSFW or punsafe metadata and are not shown" in told(3)
+    assert "those among the ones shown are blurred" in told(3, show_flagged=True)
+    assert "No image of the run has NSFW or punsafe metadata" in told(None, show_flagged=True)
+    assert "All images are blurred" in told(0, blur=True)
 
 
 def test_a_missing_shard_leaves_its_reason_escaped(tmp_path) -> None:
