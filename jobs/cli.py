@@ -47,6 +47,8 @@ ConfigPath = Annotated[str, typer.Argument(help="YAML file, or the name of a pre
 RunPath = Annotated[str, typer.Argument(help="Folder or URL of a run", callback=_named)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; may be repeated")]
 Partial = Annotated[bool, typer.Option(help="Fit clusters although shards are pending")]
+ShowFlagged = Annotated[bool, typer.Option("--show-flagged", help="Show what NSFW or punsafe metadata flags, blurred")]
+Blur = Annotated[bool, typer.Option("--blur", help="Blur all images")]
 
 
 class Only(StrEnum):
@@ -147,10 +149,8 @@ def report(
     ] = None,
     clusters: Annotated[int, typer.Option(min=0, max=500, help="Clusters in the gallery")] = 24,
     images: Annotated[int, typer.Option(min=1, max=100, help="Images of each")] = 8,
-    show_flagged: Annotated[
-        bool, typer.Option("--show-flagged", help="Show what NSFW or punsafe metadata flags, blurred")
-    ] = False,
-    blur: Annotated[bool, typer.Option("--blur", help="Blur all images")] = False,
+    show_flagged: ShowFlagged = False,
+    blur: Blur = False,
 ) -> None:
     """Write one HTML page to look at: numbers, figures, images with their spotted words, rejects, configuration."""
     with _told():
@@ -158,6 +158,22 @@ def report(
         from pipeline.report.gallery import GallerySettings
 
         run_report(run, name, output, GallerySettings(clusters, images, show_flagged, blur), console)
+
+
+@app.command()
+def explore(
+    run: RunPath,
+    name: Annotated[str, typer.Option(help="Name of the profiles")] = "main",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page, on 127.0.0.1")] = 8501,
+    show_flagged: ShowFlagged = False,
+    blur: Blur = False,
+) -> None:
+    """Serve a page on this machine to search a run's samples and look at them."""
+    with _told():
+        from jobs.explore import run_explore
+        from pipeline.report.gallery import GallerySettings
+
+        run_explore(run, name, port, GallerySettings(show_flagged=show_flagged, blur=blur), console)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The gallery of a run: the images of highest CLIP score of its largest and its most parroting clusters."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 
 from pipeline.query import OpenRun, ProfiledSample
 from pipeline.report.captions import Piece, marked
-from pipeline.report.thumbnails import Outline, Thumbnail, outlines, thumbnail
+from pipeline.report.thumbnails import SIDE, Outline, Thumbnail, outlines, thumbnail
 from pipeline.schema import CLUSTER_ID
 from pipeline.secrets import without_secrets
 from pipeline.tables.sheets import UNSAFE, top_images, unsafe_sql
@@ -74,8 +74,7 @@ def make_gallery(run: OpenRun, profiles: ds.Dataset, clusters: pa.Table, setting
     unsafe = unsafe_sql(profiles.schema.names)
     best = top_images("gallery", "", profiles, ids, settings.images, settings.show_flagged).table.to_pylist()
     names = [f"{row['shard']}/{row['index']}" for row in best]
-    flagged = set(_names(run, unsafe, names)) if unsafe and settings.show_flagged else set()
-    cards = dict(_cards(run, names, flagged, settings.blur))
+    cards = fetch_cards(run, names, unsafe, settings)
     shown: dict[int, list[Card]] = {cluster: [] for cluster in ids}
     for row, name in zip(best, names, strict=True):
         shown[row[CLUSTER_ID.name]].append(cards[name])
@@ -101,18 +100,32 @@ def choose(clusters: Sequence[Mapping[str, Any]], most: int) -> dict[str, Sequen
     return {"The largest clusters": largest, "The most parroting of the others": rest[: most // 2]}
 
 
-def _cards(run: OpenRun, names: Sequence[str], flagged: set[str], blur: bool) -> Iterator[tuple[str, Card]]:
+def fetch_cards(
+    run: OpenRun, names: Sequence[str], unsafe: str | None, settings: GallerySettings, side: int = SIDE
+) -> dict[str, Card]:
+    """The cards of samples, by name (shard/index).
+
+    Args:
+        run: whose samples they are.
+        names: of samples that profiles have.
+        unsafe: of `sheets.unsafe_sql`.
+        settings: say what is blurred.
+        side: of the thumbnails, in pixels.
+    """
     if not names:
-        return
-    order = 'shard, "index"'  # images of one shard are read together
-    for sample in run.samples(WANTED, None, order, {"wanted": list(names)}):
+        return {}
+    flagged = set(_names(run, unsafe, names)) if unsafe and settings.show_flagged else set()
+    found = {}
+    # In this order images of one shard are read together.
+    for sample in run.samples(WANTED, None, 'shard, "index"', {"wanted": list(names)}):
         name = f"{sample.row['shard']}/{sample.row['index']}"
-        yield name, _card(sample, name in flagged, blur)
+        found[name] = _card(sample, name in flagged, settings.blur, side)
+    return found
 
 
-def _card(sample: ProfiledSample, flagged: bool, blur: bool) -> Card:
+def _card(sample: ProfiledSample, flagged: bool, blur: bool, side: int) -> Card:
     row = sample.row
-    picture = None if sample.image is None else thumbnail(sample.image, flagged or blur)
+    picture = None if sample.image is None else thumbnail(sample.image, flagged or blur, side)
     return Card(
         row,
         marked(row["caption"], row["co_emb_words"] or ()),
@@ -124,8 +137,6 @@ def _card(sample: ProfiledSample, flagged: bool, blur: bool) -> Card:
 
 
 def _names(run: OpenRun, unsafe: str, names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
     query = f"""SELECT shard || '/' || "index" AS name FROM profiles WHERE {WANTED} AND {unsafe}"""  # noqa: S608
     return list(run.sql(query, {"wanted": list(names)}).arrow()["name"].to_pylist())
 

@@ -4,6 +4,7 @@ Captions, words, names and messages are hostile. The template escapes every valu
 and a policy in the page lets a browser run no script and load nothing from elsewhere, should that fail.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config_file import SOFTWARE, parse_yaml
 from pipeline.figures.style import COLORS
 from pipeline.report.captions import visible
 from pipeline.report.figures import Picture
-from pipeline.report.gallery import Gallery, GallerySettings
+from pipeline.report.gallery import Card, Gallery, GallerySettings
 from pipeline.run import Run
 from pipeline.secrets import plain
 from pipeline.tables.published import LAION_2B
@@ -35,6 +36,8 @@ HEADLINES = {
     "fuzzy_macro": "The same, where words nearly alike count too: a spotter misreads letters.",
 }
 """Rows of Table 1 shown first → what they mean."""
+
+_COLORS = {kind.value: color for kind, color in COLORS.items()}
 
 SECRET = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential")
 """Parts of the names of settings whose values are not shown; a spotter of one's own may have such."""
@@ -66,15 +69,24 @@ def render(report: Report) -> str:
     """The page as HTML."""
     rows = (report.table.shown or report.table.table).to_pylist()
     rates = dict(zip(report.table.table["name"].to_pylist(), rows, strict=True))
-    return _template().render(
-        report=report,
-        policy=POLICY,
-        columns=list(rows[0]),
-        rows=[list(row.values()) for row in rows],
-        headlines=[(rates[name], meaning) for name, meaning in HEADLINES.items()],
-        published=f"{LAION_2B.name} (published)",
-        colors={kind.value: color for kind, color in COLORS.items()},
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            policy=POLICY,
+            columns=list(rows[0]),
+            rows=[list(row.values()) for row in rows],
+            headlines=[(rates[name], meaning) for name, meaning in HEADLINES.items()],
+            published=f"{LAION_2B.name} (published)",
+            colors=_COLORS,
+        )
     )
+
+
+def render_cards(cards: Sequence[Card]) -> str:
+    """Cards alone, as a part of another page; a picture and its outlines are one image."""
+    return _environment().get_template("cards.html").render(cards=cards)
 
 
 def settings_of(run: Run) -> tuple[str, Mapping[str, str]]:
@@ -96,8 +108,13 @@ def _covered(values: Any) -> Any:
     }
 
 
+def _flat(card: Card) -> str:
+    svg = _environment().get_template("card.html").make_module().flattened(card, _COLORS)  # type: ignore[attr-defined]
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
 @lru_cache(1)
-def _template() -> Template:
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,4 +125,5 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
-    return environment.get_template("report.html")
+    environment.filters["flat"] = _flat
+    return environment
