@@ -15,6 +15,7 @@ from pipeline.report.captions import visible
 from pipeline.report.gallery import GallerySettings, fetch_cards
 from pipeline.report.page import render_cards
 from pipeline.report.search import CLASSES, ORDERS, Search, count, find
+from pipeline.secrets import without_secrets
 from pipeline.tables.sheets import unsafe_sql
 
 SIDE = 400
@@ -45,8 +46,8 @@ def ask(last_cluster: int) -> Search:
         )
         low, high = st.columns(2)
         scores = (
-            low.number_input("CLIP score from", -1.0, 1.0, None, 0.05, format="%.3f"),
-            high.number_input("to", -1.0, 1.0, None, 0.05, format="%.3f"),
+            low.number_input("CLIP score from", -1.0, 1.0, None, 0.05, "%.3f", help="How well image and caption fit"),
+            high.number_input("to", -1.0, 1.0, None, 0.05, "%.3f"),
         )
         rates = st.slider("CoTR (%)", 0, 100, (0, 100), help="Share of the caption's words that are in the image")
         order = st.selectbox("Order", list(ORDERS))
@@ -77,4 +78,7 @@ def main(url: str, name: str, show_flagged: bool, blur: bool) -> None:
         st.text("Images that NSFW or punsafe metadata flags are left out. Others may be offensive, too.")
 
 
-main(**json.loads(sys.argv[1]))
+try:
+    main(**json.loads(sys.argv[1]))
+except (ValueError, RuntimeError, OSError) as error:
+    st.text(visible(without_secrets(str(error))))
