@@ -10,11 +10,13 @@ import sys
 import streamlit as st
 
 from pipeline import open_run
+from pipeline.datasets import Dataset
 from pipeline.query import OpenRun
 from pipeline.report.captions import visible
 from pipeline.report.gallery import GallerySettings, fetch_cards
 from pipeline.report.page import render_cards
 from pipeline.report.search import CLASSES, ORDERS, Search, count, find
+from pipeline.run import Run
 from pipeline.secrets import without_secrets
 from pipeline.tables.sheets import unsafe_sql
 
@@ -28,9 +30,9 @@ PAGE_SIZES = (12, 24, 48)
 def opened(url: str, name: str) -> tuple[OpenRun, str | None, int]:
     """The run, the SQL of what metadata flags, and the highest cluster."""
     run = open_run(url, name)
-    columns = run.sql("SELECT * FROM profiles LIMIT 0").columns
     last = run.sql("SELECT max(cluster_id) AS cluster FROM profiles").arrow()["cluster"][0].as_py()
-    return run, unsafe_sql(columns), -1 if last is None else last
+    columns = Run(url).dataset(Dataset("profiles", name)).schema.names
+    return run, unsafe_sql(columns), last or 0
 
 
 def ask(last_cluster: int) -> Search:
@@ -38,9 +40,7 @@ def ask(last_cluster: int) -> Search:
     with st.sidebar:
         caption = st.text_input("Words in the caption", max_chars=200)
         word = st.text_input("A word in the image", max_chars=200)
-        cluster = st.number_input(
-            "Cluster", 0, max(last_cluster, 0), None, placeholder="all", help="Images alike to CLIP"
-        )
+        cluster = st.number_input("Cluster", 0, last_cluster, None, placeholder="all", help="Images alike to CLIP")
         classes = st.multiselect(
             "Text", CLASSES, placeholder="all", help="none; text, none of it in the caption; co_emb: some of it"
         )
@@ -73,7 +73,8 @@ def main(url: str, name: str, show_flagged: bool, blur: bool) -> None:
     cards = fetch_cards(run, names, unsafe, GallerySettings(show_flagged=show_flagged, blur=blur), SIDE)
     if names:
         st.html(render_cards([cards[name] for name in names]))
-    st.text(visible(f"{url}, profiles/{name}. Blue: words in the image and the caption; green: other words in it."))
+    st.text("Outlined in blue: words of the image that are in the caption; in green: its other words.")
+    st.text(visible(f"{without_secrets(url)}, profiles/{name}"))
     if unsafe and not show_flagged:
         st.text("Images that NSFW or punsafe metadata flags are left out. Others may be offensive, too.")
 

@@ -14,7 +14,7 @@ from pipeline.schema import CLUSTER_ID
 from pipeline.secrets import without_secrets
 from pipeline.tables.sheets import UNSAFE, top_images, unsafe_sql
 
-WANTED = """ shard || '/' || "index" IN (SELECT unnest($wanted))"""
+WANTED = "shard || '/' || \"index\" IN (SELECT unnest($wanted))"
 """Condition of the samples of a list of names; a shard's id has no slash."""
 
 

@@ -37,10 +37,10 @@ HEADLINES = {
 }
 """Rows of Table 1 shown first → what they mean."""
 
-_COLORS = {kind.value: color for kind, color in COLORS.items()}
-
 SECRET = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential")
 """Parts of the names of settings whose values are not shown; a spotter of one's own may have such."""
+
+_COLORS = {kind.value: color for kind, color in COLORS.items()}
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,15 @@ def render(report: Report) -> str:
     """The page as HTML."""
     rows = (report.table.shown or report.table.table).to_pylist()
     rates = dict(zip(report.table.table["name"].to_pylist(), rows, strict=True))
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            policy=POLICY,
-            columns=list(rows[0]),
-            rows=[list(row.values()) for row in rows],
-            headlines=[(rates[name], meaning) for name, meaning in HEADLINES.items()],
-            published=f"{LAION_2B.name} (published)",
-            colors=_COLORS,
-        )
+    template = _environment().get_template("report.html")
+    return template.render(
+        report=report,
+        policy=POLICY,
+        columns=list(rows[0]),
+        rows=[list(row.values()) for row in rows],
+        headlines=[(rates[name], meaning) for name, meaning in HEADLINES.items()],
+        published=f"{LAION_2B.name} (published)",
+        colors=_COLORS,
     )
 
 
