@@ -66,7 +66,7 @@ def test_schema_prints_every_column_and_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["jobs.cli", "jobs.status", "jobs.table1", "jobs.tables", "jobs.query", "jobs.chain"]
+    "module", ["jobs.cli", "jobs.status", "jobs.table1", "jobs.tables", "jobs.query", "jobs.report", "jobs.chain"]
 )
 def test_the_driver_loads_no_model_library(module) -> None:
     """The head node of a cluster plans and counts; torch and the spotters are for its workers."""

@@ -16,9 +16,9 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> OpenRun:
-    return open_run(write_run(str(tmp_path_factory.mktemp("search") / "run"), ROWS).url)
+@pytest.fixture
+def run(tmp_path) -> OpenRun:
+    return open_run(write_run(str(tmp_path / "run"), ROWS).url)
 
 
 def found(run: OpenRun, left_out: str | None = None, **asked) -> list[str]:
