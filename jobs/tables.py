@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
-from jobs.table1 import coverage, profiles_named
+from jobs.table1 import coverage
 from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
 from pipeline import schema
 from pipeline.claims import claimed, resolved
 from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
 from pipeline.config import Config
-from pipeline.datasets import Dataset, clusters_of
+from pipeline.datasets import Dataset, clusters_of, profiles_named
 from pipeline.figures.clusters import draw_figure3a, draw_scores
 from pipeline.figures.figure4 import draw_figure4a, draw_figure4b, draw_figure4c
 from pipeline.figures.style import footer_line

@@ -6,7 +6,6 @@ memory goes into a temporary folder of its own below the system's ($TMPDIR), whi
 which is removed with the run object: in the working folder, DuckDB's choice, it would be in the way.
 """
 
-import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +21,10 @@ import pyarrow.dataset as ds
 
 from pipeline import schema
 from pipeline.answer import Answer
-from pipeline.datasets import REJECTS, Dataset
+from pipeline.datasets import REJECTS, profiles_named
 from pipeline.images import ImageError, decode
 from pipeline.run import Run, RunError
 from pipeline.sandbox import QueryError, connect, parse, query_errors
-from pipeline.section import NAME_PATTERN
 from pipeline.stored_images import Span, Unavailable, read_spans
 from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
 
@@ -67,13 +65,9 @@ class OpenRun:
     """
 
     def __init__(self, url: str, profiles: str = "main", memory_limit: str | None = None) -> None:
-        if not re.fullmatch(NAME_PATTERN, profiles):
-            raise ValueError(
-                f"{profiles!r} is no name of profiles: letters, digits, dots, dashes, underscores make one."
-            )
+        self._profiles = profiles_named(profiles)
         self._run = Run(url)
         self._limits = self._run.config().input.limits
-        self._profiles = Dataset("profiles", profiles)
         self._memory_limit = memory_limit
         self._spill = mkdtemp(prefix="parrotscope-")
         weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
