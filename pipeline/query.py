@@ -25,6 +25,7 @@ from pipeline.datasets import REJECTS, profiles_named
 from pipeline.images import ImageError, decode
 from pipeline.run import Run, RunError
 from pipeline.sandbox import QueryError, connect, parse, query_errors
+from pipeline.shard_table import to_table
 from pipeline.stored_images import Span, Unavailable, read_spans
 from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
 
@@ -193,11 +194,7 @@ class OpenRun:
             return self._run.dataset(self._profiles)
         if name == "rejects":
             return self._run.dataset(REJECTS) if self._run.done(REJECTS) else schema.arrow(schema.REJECTS).empty_table()
-        shards = [
-            {"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag, "sampled": s.sampled}
-            for s in self._shards.values()
-        ]
-        return pa.Table.from_pylist(shards, schema.arrow(schema.SHARDS))
+        return to_table(self._shards.values())
 
     @cached_property
     def _percentiles(self) -> pa.Table:
