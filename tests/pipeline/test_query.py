@@ -362,7 +362,7 @@ def test_samples_come_with_their_pictures(pictures) -> None:
 
 
 def test_samples_of_several_shards_keep_the_order_asked_for(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.query.SAMPLES_AT_ONCE", 4)
+    monkeypatch.setattr("pipeline.query.IMAGES_AT_ONCE", 4)
     archives = {name: tar(samples(6, start)) for name, start in (("a", 0), ("b", 100))}
     drawn, shards = [], []
     for name, archive in archives.items():
