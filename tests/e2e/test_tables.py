@@ -66,7 +66,7 @@ def test_areas_of_words_equal_those_drawn(tables, truth) -> None:
     for row in rows(tables, "figure_4c_quantiles"):
         drawn = areas[row["co_emb"]]
         assert row["words"] == len(drawn)
-        assert row["area_mean"] == pytest.approx(np.mean(drawn), rel=1e-5)
+        assert row["mean_area"] == pytest.approx(np.mean(drawn), rel=1e-5)
         assert row["area_q50"] == pytest.approx(np.quantile(drawn, 0.5, method="inverted_cdf"), abs=1e-4)
 
 
