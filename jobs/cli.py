@@ -130,6 +130,7 @@ def tables(
     sensitivity: Annotated[float | None, typer.Option(help="Share of images with text the spotter finds")] = None,
     specificity: Annotated[float | None, typer.Option(help="Share of images without text it leaves alone")] = None,
     word_recall: Annotated[float | None, typer.Option(help="Share of words it reads")] = None,
+    sheets: Annotated[bool, typer.Option(help="Draw contact sheets, of images read from the shards")] = True,
 ) -> None:
     """Write the papers' tables and figures for a run, beside the published values; print Table 1."""
     with _told():
@@ -137,7 +138,7 @@ def tables(
         from pipeline.tables.sensitivity import SpotterAccuracy
 
         accuracy = SpotterAccuracy(sensitivity, specificity, word_recall)
-        run_tables(run, name, folder, accuracy, console)
+        run_tables(run, name, folder, accuracy, console, sheets)
 
 
 @app.command()

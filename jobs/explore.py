@@ -10,8 +10,8 @@ from typing import NoReturn
 from rich.console import Console
 
 from jobs.console import say
-from jobs.table1 import profiles_named
 from jobs.tables import whole_profiles
+from pipeline.datasets import profiles_named
 from pipeline.report.gallery import GallerySettings
 from pipeline.run import Run
 

@@ -6,10 +6,10 @@ from functools import partial
 from rich.console import Console
 
 from jobs.console import printable, say
-from jobs.table1 import coverage, profiles_named
+from jobs.table1 import coverage
 from jobs.tables import centroids_of, spotter_name, whole_profiles
 from pipeline import open_run
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, profiles_named
 from pipeline.figures.style import footer_line
 from pipeline.fingerprint import software
 from pipeline.folder import Folder

@@ -1,6 +1,5 @@
 """Table 1 on the console: the run, the truth where it is known, and the published LAION-2B column."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, profiles_named
 from pipeline.run import Run
-from pipeline.section import NAME_PATTERN
 from pipeline.shards import told_sample
 from pipeline.tables.published import LAION_2B, SOURCE
 from pipeline.tables.table1 import check_identities, rows, table1
@@ -51,13 +49,6 @@ def print_table1(url: str, name: str, truth: Path | None, console: Console) -> N
     say(console, f"{len(identities)} identities hold. Published values: {SOURCE}.")
     for sentence in coverage(run, profiles):
         say(console, sentence)
-
-
-def profiles_named(name: str) -> Dataset:
-    """The profiles of a name that a user gave; ValueError where none can have it."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
-    return Dataset("profiles", name)
 
 
 def coverage(run: Run, profiles: Dataset) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The job `tables`: every table and figure of a run's profiles, written to a folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
-from jobs.table1 import coverage, profiles_named
+from jobs.table1 import coverage
 from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
 from pipeline import schema
 from pipeline.claims import claimed, resolved
 from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
 from pipeline.config import Config
-from pipeline.datasets import Dataset, clusters_of
+from pipeline.datasets import Dataset, clusters_of, profiles_named
 from pipeline.figures.clusters import draw_figure3a, draw_scores
 from pipeline.figures.figure4 import draw_figure4a, draw_figure4b, draw_figure4c
 from pipeline.figures.style import footer_line
@@ -28,6 +28,7 @@ from pipeline.fingerprint import FingerprintError, digest
 from pipeline.folder import Folder
 from pipeline.run import Run, RunError
 from pipeline.spotting.config import CustomConfig
+from pipeline.stored_images import StoredImages, Unavailable
 from pipeline.tables.clusters import cluster_tables
 from pipeline.tables.comparison import compare
 from pipeline.tables.figure4 import figure4
@@ -39,9 +40,6 @@ from pipeline.tables.table1 import check_identities, table1
 from pipeline.tables.vocabulary import MOST_FREQUENT, caption_vocabulary, co_emb_vocabulary
 from pipeline.vectors import Singles
 
-Images = Callable[[pa.Table], Iterable[npt.NDArray[np.uint8] | None]]
-"""Gives the image, (H, W, 3) RGB, of each row of a selection (`sheets.top_images`); None: it cannot be had."""
-
 
 def run_tables(
     url: str,
@@ -49,7 +47,7 @@ def run_tables(
     folder: str | None,
     accuracy: SpotterAccuracy,
     console: Console,
-    images: Images | None = None,
+    sheets: bool = True,
     most: int = MOST_FREQUENT,
 ) -> None:
     """Write every table and figure of the profiles `name` of a run, print Table 1 and the files.
@@ -60,7 +58,7 @@ def run_tables(
         folder: folder or URL to write to; None: RUN/tables for `main`, RUN/tables/NAME for others.
         accuracy: of the spotter, for the corrected column of Table 1.
         console: where to print.
-        images: fetches the images of contact sheets; None: the sheets' rows are listed, and no sheet is drawn.
+        sheets: draw contact sheets, from the images in the shards; otherwise their rows are listed alone.
         most: n-grams kept of each vocabulary.
 
     Raises:
@@ -102,11 +100,12 @@ def run_tables(
     drawn = draw_figure4c(word_areas.table, quantiles.table, footer(False))
     out.figure(word_areas.name, word_areas.title, drawn, draw_figure4c)
 
+    stored = StoredImages(run) if sheets else None
     for sheet, selection in _sheets(profiles, clusters.clusters.table):
         out.table(selection)
-        if images is not None and selection.table.num_rows:
-            drawn_sheet = contact_sheet(selection.table, images(selection.table))
-            out.figure(sheet, selection.title, drawn_sheet, contact_sheet)
+        if stored and selection.table.num_rows:
+            drawn_sheet, missing = _draw_sheet(selection.table, stored)
+            out.figure(sheet, selection.title, drawn_sheet, contact_sheet, *missing)
     for n in (1, 2):
         out.table(caption_vocabulary(profiles, n, most))
     out.table(co_emb_vocabulary(profiles, most))
@@ -140,9 +139,13 @@ class _Output:
         files = write_result(self.folder, result)
         self._done(files, index_section(result.title, files, result.function, (*result.notes, *notes), result.sql))
 
-    def figure(self, name: str, title: str, figure: Figure | Image.Image, drawn_by: Callable[..., object]) -> None:
+    def figure(
+        self, name: str, title: str, figure: Figure | Image.Image, drawn_by: Callable[..., object], *notes: str
+    ) -> None:
         files = write_figure(self.folder, name, figure)
-        self._done(files, index_section(title, files, f"{drawn_by.__module__}.{drawn_by.__qualname__}"))
+        self._done(files, index_section(title, files, f"{drawn_by.__module__}.{drawn_by.__qualname__}", notes))
+        for note in notes:
+            say(self.console, f"    {note}")
 
     def index(self, title: str, first: Result) -> None:
         blocks = [f"# {escaped(title)}", markdown(first.shown or first.table), *self.sections, ""]
@@ -184,6 +187,23 @@ def _sheets(profiles: ds.Dataset, clusters: pa.Table) -> Iterator[tuple[str, Res
     yield "figure_3b", top_images("figure_3b_images", text, profiles, text_clusters(clusters))
     drawn = "Figure 16: images of highest CLIP score of random clusters"
     yield "figure_16", top_images("figure_16_images", drawn, profiles, random_clusters(clusters))
+
+
+def _draw_sheet(selection: pa.Table, stored: StoredImages) -> tuple[Image.Image, list[str]]:
+    """A sheet, and in a sentence how many of its images could not be had, if any."""
+    reasons: list[str] = []
+
+    def images() -> Iterator[npt.NDArray[np.uint8] | None]:
+        for image in stored.of(selection.to_pylist()):
+            if isinstance(image, Unavailable):
+                reasons.append(image.reason)
+                yield None
+            else:
+                yield image
+
+    sheet = contact_sheet(selection, images())
+    told = f"{len(reasons):,} of {selection.num_rows:,} images could not be had and are grey, the first because"
+    return sheet, [f"{told}: {reasons[0]}"] if reasons else []
 
 
 def spotter_name(config: Config) -> str:

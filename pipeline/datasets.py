@@ -1,9 +1,11 @@
 """The datasets of a run: which there are, and what a configuration calls them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.section import NAME_PATTERN
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
         case "profiles":
             return config.overlap.model_dump(mode="json")
     raise ValueError(f"no dataset of kind {dataset.kind!r} is made by a configuration")
+
+
+def profiles_named(name: str) -> Dataset:
+    """The profiles of a name that a user gave; ValueError where none can have it."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"{name!r} is no name of profiles: letters, digits, dots, dashes and underscores make one.")
+    return Dataset("profiles", name)
 
 
 def profiles_of(config: Config) -> Dataset:

@@ -6,7 +6,6 @@ memory goes into a temporary folder of its own below the system's ($TMPDIR), whi
 which is removed with the run object: in the working folder, DuckDB's choice, it would be in the way.
 """
 
-import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +21,15 @@ import pyarrow.dataset as ds
 
 from pipeline import schema
 from pipeline.answer import Answer
-from pipeline.datasets import REJECTS, Dataset
-from pipeline.images import ImageError, decode
+from pipeline.datasets import REJECTS, profiles_named
 from pipeline.run import Run, RunError
 from pipeline.sandbox import QueryError, connect, parse, query_errors
-from pipeline.section import NAME_PATTERN
-from pipeline.stored_images import Span, Unavailable, read_spans
+from pipeline.shard_table import to_table
+from pipeline.stored_images import IMAGES_AT_ONCE, StoredImages, Unavailable
 from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 """Values of `?` or `$1`, or by name of `$name`."""
-
-SAMPLES_AT_ONCE = 64
-"""Samples whose images are fetched together, those of one shard by one reading; their encoded bytes are in memory."""
 
 PERCENTILE = schema.CLUSTER_PERCENTILE.name
 
@@ -67,17 +62,12 @@ class OpenRun:
     """
 
     def __init__(self, url: str, profiles: str = "main", memory_limit: str | None = None) -> None:
-        if not re.fullmatch(NAME_PATTERN, profiles):
-            raise ValueError(
-                f"{profiles!r} is no name of profiles: letters, digits, dots, dashes, underscores make one."
-            )
+        self._profiles = profiles_named(profiles)
         self._run = Run(url)
-        self._limits = self._run.config().input.limits
-        self._profiles = Dataset("profiles", profiles)
+        self._images = StoredImages(self._run)
         self._memory_limit = memory_limit
         self._spill = mkdtemp(prefix="parrotscope-")
         weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
-        self._shards = {shard.id: shard for shard in self._run.collection()}
         self._datasets: dict[str, ds.Dataset | pa.Table] = {}
 
     def sql(self, query: str, parameters: Parameters = None) -> Answer:
@@ -128,7 +118,7 @@ class OpenRun:
         """Samples with their images, fetched from the shards' tars by their stored offset and size.
 
         Nothing is unpacked: a plain tar is read at the image only, by range requests on an object store. A tar.gz
-        has to be inflated from its start, for every SAMPLES_AT_ONCE samples anew: slow. An image that cannot be
+        has to be inflated from its start, for every IMAGES_AT_ONCE samples anew: slow. An image that cannot be
         had (the shard is gone, was changed or touched since it was profiled, needs a signed URL; the bytes do not
         decode to the size that the profile says) is None, with the reason; it is never another picture.
 
@@ -153,41 +143,24 @@ class OpenRun:
         return self._samples(self.sql(query, parameters))
 
     def _samples(self, found: Answer) -> Iterator[ProfiledSample]:
-        for batch in found.batches(SAMPLES_AT_ONCE):
+        for batch in found.batches(IMAGES_AT_ONCE):
             wanted = list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-            rows: dict[tuple[str, int], dict[str, Any]] = {}
-            stored: dict[tuple[str, int], bytes | Unavailable] = {}
+            known: dict[tuple[str, int], dict[str, Any]] = {}
             for shard in dict.fromkeys(shard for shard, _ in wanted):
                 indices = [index for of, index in wanted if of == shard]
-                of_shard = {(shard, row[schema.INDEX.name]): row for row in self._rows(shard, indices)}
-                spans = [Span(row["image_offset"], row["image_size"]) for row in of_shard.values()]
-                rows |= of_shard
-                stored |= zip(of_shard, self._read(shard, spans), strict=True)
-            for sample in wanted:
-                yield self._decoded(rows[sample], stored[sample])
+                known |= {(shard, row[schema.INDEX.name]): row for row in self._rows(shard, indices)}
+            rows = [known[sample] for sample in wanted]
+            for row, image in zip(rows, self._images.of(rows), strict=True):
+                if isinstance(image, Unavailable):
+                    yield ProfiledSample(row, None, image.reason)
+                else:
+                    yield ProfiledSample(row, image)
 
     def _rows(self, shard: str, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Whole rows, from their part: a sort by one column need not carry the captions and words of all."""
         part = self._run.read_part(self._profiles, shard)
         found: list[dict[str, Any]] = part.filter(ds.field(schema.INDEX.name).isin(indices)).to_pylist()
         return found
-
-    def _read(self, shard: str, spans: Sequence[Span]) -> Sequence[bytes | Unavailable]:
-        if shard not in self._shards:
-            return [Unavailable(f"shards.parquet does not say where shard {shard} is")] * len(spans)
-        return read_spans(self._shards[shard], spans)
-
-    def _decoded(self, row: Mapping[str, Any], data: bytes | Unavailable) -> ProfiledSample:
-        if isinstance(data, Unavailable):
-            return ProfiledSample(row, None, data.reason)
-        try:
-            image = decode(data, self._limits.max_pixels, self._limits.max_side)
-        except ImageError as error:
-            return ProfiledSample(row, None, f"{error.reason}: {error}")
-        found, known = (image.pixels.shape[:2], image.format), ((row["height"], row["width"]), row["image_format"])
-        if found != known:
-            return ProfiledSample(row, None, f"the image decodes to {found}, the profile says {known}")
-        return ProfiledSample(row, image.pixels)
 
     def _register(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         if name not in self._datasets:
@@ -199,11 +172,7 @@ class OpenRun:
             return self._run.dataset(self._profiles)
         if name == "rejects":
             return self._run.dataset(REJECTS) if self._run.done(REJECTS) else schema.arrow(schema.REJECTS).empty_table()
-        shards = [
-            {"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag, "sampled": s.sampled}
-            for s in self._shards.values()
-        ]
-        return pa.Table.from_pylist(shards, schema.arrow(schema.SHARDS))
+        return to_table(self._images.shards.values())
 
     @cached_property
     def _percentiles(self) -> pa.Table:

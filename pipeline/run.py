@@ -25,6 +25,7 @@ from pipeline.fingerprint import software
 from pipeline.folder import Folder
 from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter, is_damage
 from pipeline.secrets import plain, without_secrets
+from pipeline.shard_table import from_table, to_table
 from pipeline.shards import Shard
 
 
@@ -200,10 +201,9 @@ class Run(Folder):
             return []
         with arrow_file(self.fs, path) as file:
             try:
-                rows = pq.ParquetFile(file).read().to_pylist()
+                return from_table(pq.ParquetFile(file).read())
             except pa.ArrowException as error:
                 raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
-        return [Shard(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in rows]
 
     def merged_shards(self, listed: Sequence[Shard]) -> list[Shard]:
         """Listed shards and those the run knows, sorted by id.
@@ -240,10 +240,6 @@ class Run(Folder):
         merged = stored | {shard.id: replace(shard, url=without_secrets(shard.url)) for shard in shards}
         if merged == stored:
             return
-        rows = [
-            {"shard": s.id, "source": s.url, "size": s.size, "etag": s.etag, "sampled": s.sampled}
-            for _, s in sorted(merged.items())
-        ]
-        table = pa.Table.from_pylist(rows, schema.arrow(schema.SHARDS))
+        table = to_table(shard for _, shard in sorted(merged.items()))
         with self.committed(self.path("shards.parquet")) as spool:
             pq.write_table(table, spool, compression="zstd")

@@ -314,7 +314,9 @@ CLUSTERS = (
     Column("co_emb_share", pa.float64(), "[0, 1]", "share of images with co-embedded text", nullable=True),
     Column("mean_cotr", pa.float64(), "[0, 1]", "mean CoTR of the images", nullable=True),
     Column("mean_fuzzy_cotr", pa.float64(), "[0, 1]", "mean fuzzy CoTR of the images", nullable=True),
-    Column("mean_clip_score", pa.float64(), "cosine", "mean CLIP score", nullable=True),
+    Column(
+        "mean_clip_score", pa.float64(), "cosine", "mean CLIP score; one that is no number is left out", nullable=True
+    ),
     Column("mean_distance", pa.float64(), "", "mean L2 distance to the centroid in PCA space"),
 )
 """View of one row per cluster."""

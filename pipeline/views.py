@@ -35,7 +35,8 @@ SELECT
     avg((text_class = 'co_emb')::INTEGER)            AS co_emb_share,
     avg(cotr)                                        AS mean_cotr,
     avg(fuzzy_cotr)                                  AS mean_fuzzy_cotr,
-    avg(clip_score)                                  AS mean_clip_score,
+    -- a score that is no cosine, NaN included, is no score
+    avg(clip_score) FILTER (abs(clip_score) < 2)     AS mean_clip_score,
     avg(cluster_distance)                            AS mean_distance
 FROM stored_profiles
 WHERE cluster_id IS NOT NULL

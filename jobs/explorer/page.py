@@ -10,7 +10,7 @@ import sys
 import streamlit as st
 
 from pipeline import open_run
-from pipeline.datasets import Dataset
+from pipeline.datasets import profiles_named
 from pipeline.query import OpenRun
 from pipeline.report.captions import visible
 from pipeline.report.gallery import GallerySettings, fetch_cards
@@ -18,7 +18,7 @@ from pipeline.report.page import render_cards
 from pipeline.report.search import CLASSES, ORDERS, Search, count, find
 from pipeline.run import Run
 from pipeline.secrets import without_secrets
-from pipeline.tables.sheets import unsafe_sql
+from pipeline.tables.sheets import NOTHING_KNOWN, unsafe_condition
 
 SIDE = 400
 """Pixels of an image's longest side."""
@@ -27,12 +27,12 @@ PAGE_SIZES = (12, 24, 48)
 
 
 @st.cache_resource
-def opened(url: str, name: str) -> tuple[OpenRun, str | None, int]:
+def opened(url: str, name: str) -> tuple[OpenRun, str, int]:
     """The run, the SQL of what metadata flags, and the highest cluster."""
     run = open_run(url, name)
     last = run.sql("SELECT max(cluster_id) AS cluster FROM profiles").arrow()["cluster"][0].as_py()
-    columns = Run(url).dataset(Dataset("profiles", name)).schema.names
-    return run, unsafe_sql(columns), last or 0
+    columns = Run(url).dataset(profiles_named(name)).schema.names
+    return run, unsafe_condition(columns), last or 0
 
 
 def ask(last_cluster: int) -> Search:
@@ -75,7 +75,7 @@ def main(url: str, name: str, show_flagged: bool, blur: bool) -> None:
         st.html(render_cards([cards[name] for name in names]))
     st.text("Outlined in blue: words of the image that are in the caption; in green: its other words.")
     st.text(visible(f"{without_secrets(url)}, profiles/{name}"))
-    if unsafe and not show_flagged:
+    if unsafe != NOTHING_KNOWN and not show_flagged:
         st.text("Images that NSFW or punsafe metadata flags are left out. Others may be offensive, too.")
 
 

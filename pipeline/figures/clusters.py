@@ -97,7 +97,7 @@ def draw_scores(histogram: pa.Table, classes: pa.Table, cluster_classes: pa.Tabl
             starts, images = rows["score_from"].to_numpy(), rows["images"].to_numpy()
             bounds = edges(starts, per_unit)
             counts, _ = np.histogram(starts + 0.5 / HISTOGRAM_BINS, bounds, weights=images)
-            (mean,) = classes.filter(pc.equal(classes["text_class"], kind.value))["score_mean"].to_pylist()
+            (mean,) = classes.filter(pc.equal(classes["text_class"], kind.value))["mean_clip_score"].to_pylist()
             label = f"{LABELS[kind]} (mean {mean:.3f})"
             left.stairs(counts / images.sum(), bounds, color=COLORS[kind], linewidth=1.7, label=label)
             left.axvline(mean, 0, 0.78, color=COLORS[kind], linestyle="--", linewidth=1)
@@ -114,9 +114,9 @@ def draw_scores(histogram: pa.Table, classes: pa.Table, cluster_classes: pa.Tabl
 
 def _draw_cluster_means(axes: Axes, cluster_classes: pa.Table) -> None:
     means: dict[str, dict[int, float]] = {kind.value: {} for kind in TextClass}
-    for row in cluster_classes.select([CLUSTER_ID.name, "text_class", "score_mean"]).to_pylist():
-        if row["text_class"] in means and row["score_mean"] is not None:
-            means[row["text_class"]][row[CLUSTER_ID.name]] = row["score_mean"]
+    for row in cluster_classes.select([CLUSTER_ID.name, "text_class", "mean_clip_score"]).to_pylist():
+        if row["text_class"] in means and row["mean_clip_score"] is not None:
+            means[row["text_class"]][row[CLUSTER_ID.name]] = row["mean_clip_score"]
     without, copied = means[TextClass.NONE.value], means[TextClass.CO_EMB.value]
     both = sorted(without.keys() & copied.keys())
     if both:

@@ -72,7 +72,7 @@ def draw_figure4b(areas: pa.Table, footer: str) -> Figure:
     axes = figure.subplots()
     if areas.num_rows:
         area, score = areas["area_from"].to_numpy(), areas["score_from"].to_numpy()
-        images, means = areas["images"].to_numpy(), areas["score_mean"].to_numpy()
+        images, means = areas["images"].to_numpy(), areas["mean_clip_score"].to_numpy()
         x, y = edges(np.append(area, 0.0), AREA_BINS), edges(score, SCORE_BINS)
         middle = area + 0.5 / AREA_BINS
         counts, _, _ = np.histogram2d(score + 0.5 / SCORE_BINS, middle, (y, x), weights=images)

@@ -12,7 +12,7 @@ from pipeline.report.captions import Piece, marked
 from pipeline.report.thumbnails import SIDE, Outline, Thumbnail, outlines, thumbnail
 from pipeline.schema import CLUSTER_ID
 from pipeline.secrets import without_secrets
-from pipeline.tables.sheets import UNSAFE, top_images, unsafe_sql
+from pipeline.tables.sheets import UNSAFE, top_images, unsafe_condition
 
 WANTED = "shard || '/' || \"index\" IN (SELECT unnest($wanted))"
 """Condition of the samples of a list of names; a shard's id has no slash."""
@@ -71,7 +71,7 @@ def make_gallery(run: OpenRun, profiles: ds.Dataset, clusters: pa.Table, setting
     """
     sections = choose(clusters.to_pylist(), settings.clusters)
     ids = [row[CLUSTER_ID.name] for rows in sections.values() for row in rows]
-    unsafe = unsafe_sql(profiles.schema.names)
+    unsafe = unsafe_condition(profiles.schema.names)
     best = top_images("gallery", "", profiles, ids, settings.images, settings.show_flagged).table.to_pylist()
     names = [f"{row['shard']}/{row['index']}" for row in best]
     cards = fetch_cards(run, names, unsafe, settings)
@@ -80,7 +80,7 @@ def make_gallery(run: OpenRun, profiles: ds.Dataset, clusters: pa.Table, setting
         shown[row[CLUSTER_ID.name]].append(cards[name])
     return Gallery(
         {title: [ClusterCards(row, shown[row[CLUSTER_ID.name]]) for row in rows] for title, rows in sections.items()},
-        _flagged(run, unsafe, profiles.schema.names) if unsafe else None,
+        _flagged(run, unsafe, profiles.schema.names),
     )
 
 
@@ -101,20 +101,20 @@ def choose(clusters: Sequence[Mapping[str, Any]], most: int) -> dict[str, Sequen
 
 
 def fetch_cards(
-    run: OpenRun, names: Sequence[str], unsafe: str | None, settings: GallerySettings, side: int = SIDE
+    run: OpenRun, names: Sequence[str], unsafe: str, settings: GallerySettings, side: int = SIDE
 ) -> dict[str, Card]:
     """The cards of samples, by name (shard/index).
 
     Args:
         run: whose samples they are.
         names: of samples that profiles have.
-        unsafe: of `sheets.unsafe_sql`.
+        unsafe: of `sheets.unsafe_condition`.
         settings: say what is blurred.
         side: of the thumbnails, in pixels.
     """
     if not names:
         return {}
-    flagged = set(_names(run, unsafe, names)) if unsafe and settings.show_flagged else set()
+    flagged = set(_names(run, unsafe, names)) if settings.show_flagged else set()
     found = {}
     # In this order images of one shard are read together.
     for sample in run.samples(WANTED, None, 'shard, "index"', {"wanted": list(names)}):
@@ -137,13 +137,13 @@ def _card(sample: ProfiledSample, flagged: bool, blur: bool, side: int) -> Card:
 
 
 def _names(run: OpenRun, unsafe: str, names: Sequence[str]) -> list[str]:
-    query = f"""SELECT shard || '/' || "index" AS name FROM profiles WHERE {WANTED} AND {unsafe}"""  # noqa: S608
+    query = f"""SELECT shard || '/' || "index" AS name FROM profiles WHERE {WANTED} AND ({unsafe})"""  # noqa: S608
     return list(run.sql(query, {"wanted": list(names)}).arrow()["name"].to_pylist())
 
 
 def _flagged(run: OpenRun, unsafe: str, columns: Collection[str]) -> int | None:
     """How many images metadata calls unsafe; None: no image has such metadata."""
-    known = " OR ".join(f"{column} IS NOT NULL" for column in UNSAFE if column in columns)
+    known = " OR ".join(f"{column} IS NOT NULL" for column in UNSAFE if column in columns) or "false"
     query = f"SELECT count(*) FILTER ({unsafe}) AS flagged, count(*) FILTER ({known}) AS known FROM profiles"  # noqa: S608
     (counts,) = run.sql(query).arrow().to_pylist()
     return counts["flagged"] if counts["known"] else None

@@ -59,7 +59,7 @@ def find(run: OpenRun, search: Search, left_out: str | None, skip: int, most: in
 def _where(search: Search, left_out: str | None) -> tuple[str, dict[str, Any]]:
     """SQL of this program's own words, and the values of its parameters: what is looked for is never SQL."""
     parts = list(_conditions(search))
-    conditions = [condition for condition, _, _ in parts] + ([f"NOT {left_out}"] if left_out else [])
+    conditions = [condition for condition, _, _ in parts] + ([f"NOT coalesce({left_out}, false)"] if left_out else [])
     return " AND ".join(conditions) or "true", {name: value for _, name, value in parts}
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pipeline.schema import TextClass
 from pipeline.tables.binned import quantile_columns
 from pipeline.tables.connection import connected, filled, select
 from pipeline.tables.intervals import wilson
@@ -30,8 +29,8 @@ _SCORES = """
 SELECT {group},
     sum(images)::BIGINT AS images,
     coalesce(sum(images) FILTER (score_bin IS NULL), 0)::BIGINT AS without_score,
-    sum(score) / any_value(total) AS score_mean,
-    sqrt(greatest(sum(score_squared) / any_value(total) - score_mean * score_mean, 0)) AS score_sd,
+    sum(score) / any_value(total) AS mean_clip_score,
+    sqrt(greatest(sum(score_squared) / any_value(total) - mean_clip_score * mean_clip_score, 0)) AS sd_clip_score,
     {quantiles}
 FROM (
     SELECT *, sum(images) OVER (PARTITION BY {group} ORDER BY score_bin) AS upto,
@@ -47,7 +46,7 @@ GROUP BY ALL
 
 def _scores(group: str) -> str:
     """The SQL of CLIP scores per column or columns."""
-    return filled(_SCORES, group=group, quantiles=quantile_columns("score", "score_bin", "images", 1_000))
+    return filled(_SCORES, group=group, quantiles=quantile_columns("clip_score", "score_bin", "images", 1_000))
 
 
 CLUSTERS = filled(
@@ -58,11 +57,12 @@ SELECT * FROM (
         coalesce(sum(images) FILTER (text_class = 'none'), 0)::BIGINT AS "none",
         coalesce(sum(images) FILTER (text_class = 'text'), 0)::BIGINT AS "text",
         coalesce(sum(images) FILTER (text_class = 'co_emb'), 0)::BIGINT AS co_emb,
-        ("text" + co_emb) / nullif("none" + "text" + co_emb, 0) AS text_share,
-        co_emb / nullif("none" + "text" + co_emb, 0) AS co_emb_share,
-        sum(cotr) / nullif("none" + "text" + co_emb, 0) AS cotr_macro,
-        sqrt(greatest(sum(cotr_squared) / nullif("none" + "text" + co_emb, 0) - cotr_macro ** 2, 0)) AS cotr_sd,
-        sum(distance) / sum(images) AS distance_mean
+        "none" + "text" + co_emb AS measured,
+        ("text" + co_emb) / nullif(measured, 0) AS text_share,
+        co_emb / nullif(measured, 0) AS co_emb_share,
+        sum(cotr) / nullif(measured, 0) AS mean_cotr,
+        sqrt(greatest(sum(cotr_squared) / nullif(measured, 0) - mean_cotr ** 2, 0)) AS sd_cotr,
+        sum(distance) / sum(images) AS mean_distance
     FROM counted WHERE cluster_id IS NOT NULL GROUP BY cluster_id
 ) JOIN (SELECT * EXCLUDE (images) FROM ({scores})) USING (cluster_id)
 ORDER BY images DESC, cluster_id
@@ -84,7 +84,7 @@ FROM counted WHERE score_bin IS NOT NULL AND text_class <> 'failed' GROUP BY ALL
 
 INDEPENDENT = (
     "Intervals of shares: Wilson, over images, and images of a shard are correlated: they are too narrow. "
-    "cotr_sd is the standard deviation over images."
+    "sd_cotr is the standard deviation over images."
 )
 
 
@@ -92,7 +92,9 @@ class ClusterTables(NamedTuple):
     """Tables of one pass; shares and means in [0, 1] or cosine, sd: of the population."""
 
     clusters: Result
-    """A row per cluster, the largest first: images by class, shares, mean CoTR, distance and CLIP score."""
+    """A row per cluster, the largest first: images by class, shares, CoTR, distance and CLIP score.
+
+    Columns that the SQL view has too (`schema.CLUSTERS`) have its names and values."""
     classes: Result
     """CLIP score per class (`failed`: not spotted): mean, sd, quantiles, images without a score."""
     cluster_classes: Result
@@ -131,10 +133,9 @@ def cluster_tables(profiles: ds.Dataset | pa.Table) -> ClusterTables:
 
 def _with_intervals(clusters: pa.Table) -> pa.Table:
     """With columns `…_low_95` and `…_high_95` beside the shares; null where the share is."""
-    measured = sum(clusters[c.value].to_numpy() for c in TextClass)
     shares = {"text_share": ("text", "co_emb"), "co_emb_share": ("co_emb",)}
     for name, classes in shares.items():
-        bounds = wilson(sum(clusters[c].to_numpy() for c in classes), measured)
+        bounds = wilson(sum(clusters[c].to_numpy() for c in classes), clusters["measured"].to_numpy())
         place = clusters.column_names.index(name)
         for suffix, values in zip(("high_95", "low_95"), reversed(bounds), strict=True):
             clusters = clusters.add_column(place + 1, f"{name}_{suffix}", pa.array(values, from_pandas=True))

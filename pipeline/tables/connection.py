@@ -8,6 +8,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pipeline.sandbox import connect
+
 
 @contextmanager
 def connected(
@@ -22,13 +24,8 @@ def connected(
         view: what it is called in SQL.
         memory_limit: as DuckDB has it, such as "4GB"; None: four fifths of the machine's.
     """
-    with tempfile.TemporaryDirectory(prefix="parrotscope-") as spill, duckdb.connect(":memory:") as connection:
+    with tempfile.TemporaryDirectory(prefix="parrotscope-") as spill, connect(spill, memory_limit) as connection:
         connection.register(view, rows)
-        connection.execute("SET temp_directory = $1", [spill])
-        if memory_limit is not None:
-            connection.execute("SET memory_limit = $1", [memory_limit])
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET python_enable_replacements = false")
         yield connection
 
 

@@ -32,7 +32,7 @@ AREAS = filled(
     """
 SELECT least(floor(co_emb_area::DOUBLE * {areas}), {areas}) / {areas} AS area_from,
     floor(clip_score::DOUBLE * {scores}) / {scores} AS score_from,
-    count(*) AS images, avg(clip_score::DOUBLE) AS score_mean
+    count(*) AS images, avg(clip_score::DOUBLE) AS mean_clip_score
 FROM profiles WHERE text_class = 'co_emb' AND abs(clip_score) < 2 GROUP BY ALL ORDER BY ALL
 """,
     areas=AREA_BINS,
@@ -57,7 +57,7 @@ FROM fine GROUP BY ALL ORDER BY ALL
 )
 WORD_AREA_QUANTILES = filled(
     """
-SELECT co_emb, sum(words)::BIGINT AS words, sum(area) / sum(words) AS area_mean,
+SELECT co_emb, sum(words)::BIGINT AS words, sum(area) / sum(words) AS mean_area,
     {quantiles}
 FROM (
     SELECT *, sum(words) OVER (PARTITION BY co_emb ORDER BY bin) AS upto, sum(words) OVER (PARTITION BY co_emb) AS total

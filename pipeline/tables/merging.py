@@ -48,17 +48,17 @@ def figure3a(clusters: pa.Table, centroids: Singles | None) -> Result:
     groups = merge(centroids)[ids] if centroids is not None else np.arange(len(ids))
     size = groups.max(initial=-1) + 1
     counts = {c.value: np.bincount(groups, clusters[c.value].to_numpy(), size).astype(int) for c in TextClass}
-    images = np.sum(list(counts.values()), axis=0)
-    order = np.argsort(-images, kind="stable")[: np.count_nonzero(images)]
-    images, counts = images[order], {name: count[order] for name, count in counts.items()}
+    measured = np.sum(list(counts.values()), axis=0)
+    order = np.argsort(-measured, kind="stable")[: np.count_nonzero(measured)]
+    measured, counts = measured[order], {name: count[order] for name, count in counts.items()}
     table = pa.table(
         {
             "group": np.arange(len(order)),
             "clusters": np.bincount(groups, minlength=size)[order],
-            "images": images,
+            "measured": measured,
             **counts,
-            "text_share": 1 - counts[TextClass.NONE] / images,
-            "co_emb_share": counts[TextClass.CO_EMB] / images,
+            "text_share": 1 - counts[TextClass.NONE] / measured,
+            "co_emb_share": counts[TextClass.CO_EMB] / measured,
         }
     )
     merged = centroids is not None and len(centroids) > GROUPS

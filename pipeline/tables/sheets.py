@@ -27,6 +27,9 @@ UNSAFE = {"NSFW": "upper(NSFW::VARCHAR) IN ('NSFW', 'UNSURE')", "punsafe": "try_
 """Column of the kept metadata → when an image is left out. NSFW is LAION's tag (else UNLIKELY); 0.1 is the strict
 threshold of punsafe, that of Stable Diffusion 2.0's training: it leaves out too much rather than too little."""
 
+NOTHING_KNOWN = "false"
+"""The condition where no metadata say what is unsafe."""
+
 TILE, MARGIN, HEADING = 100, 2, 16
 """Pixels: side of an image, space around it, height of the line of cluster numbers."""
 
@@ -34,14 +37,16 @@ MISSING = (225, 225, 225)
 """Colour of an image that could not be had."""
 
 SQL = """
-SELECT cluster_id, rank, shard, "index", image_offset, image_size, -descending AS clip_score
+SELECT cluster_id, rank, shard, "index", width, height, image_format, image_offset, image_size,
+    -descending AS clip_score
 FROM (
     SELECT cluster_id, unnest(range(1, len(best) + 1))::INT AS rank, unnest(best, recursive := true)
     FROM (
         SELECT cluster_id, min({descending: -clip_score, shard: shard, "index": "index",
-            image_offset: image_offset, image_size: image_size}, {rows}) AS best
+            width: width, height: height, image_format: image_format, image_offset: image_offset,
+            image_size: image_size}, {rows}) AS best
         FROM profiles
-        WHERE list_contains({clusters}, cluster_id) AND abs(clip_score) < 2 AND NOT {unsafe}
+        WHERE list_contains({clusters}, cluster_id) AND abs(clip_score) < 2 AND NOT coalesce({unsafe}, false)
         GROUP BY cluster_id
     )
 )
@@ -50,14 +55,9 @@ ORDER BY list_position({clusters}, cluster_id), rank
 """DuckDB keeps the best of a cluster in a heap, and no other rows."""
 
 
-def unsafe_sql(columns: Collection[str]) -> str | None:
-    """SQL condition of the rows that metadata calls unsafe (UNSAFE), never null; None: no such metadata was kept.
-
-    Args:
-        columns: names of the profiles' columns.
-    """
-    known = [condition for column, condition in UNSAFE.items() if column in columns]
-    return f"coalesce({' OR '.join(known)}, false)" if known else None
+def unsafe_condition(columns: Collection[str]) -> str:
+    """SQL that is true of images that metadata call unsafe, by those of UNSAFE that are columns; else false or null."""
+    return " OR ".join(UNSAFE[column] for column in UNSAFE if column in columns) or NOTHING_KNOWN
 
 
 def text_clusters(clusters: pa.Table, most: int = COLUMNS) -> list[int]:
@@ -81,19 +81,18 @@ def top_images(
     rows: int = ROWS,
     with_unsafe: bool = False,
 ) -> Result:
-    """Where the images of a sheet lie: cluster, rank from 1, shard, index, offset and size in the tar (bytes), score.
+    """The images of a sheet: cluster, rank from 1, CLIP score, and what `stored_images.StoredImages` finds them by.
 
     In the order of `clusters`, then by rank; equal scores by shard and index. Images without a score are in no sheet,
-    and those that metadata calls unsafe only `with_unsafe`.
+    and those that metadata call unsafe only `with_unsafe`.
     """
-    unsafe = unsafe_sql(profiles.schema.names)
-    left_out = "false" if with_unsafe else unsafe or "false"
-    sql = filled(SQL, clusters=f"{clusters}::INT[]", rows=rows, unsafe=left_out)
+    unsafe = unsafe_condition(profiles.schema.names)
+    sql = filled(SQL, clusters=f"{clusters}::INT[]", rows=rows, unsafe="false" if with_unsafe else unsafe)
     with connected(profiles) as connection:
         table = select(connection, sql)
-    note = f"Left out: images of {left_out}."
-    if left_out == "false":
-        note = f"The run keeps {'' if unsafe else 'no '}NSFW metadata: nothing is left out."
+    note = f"Left out: images of {unsafe}."
+    if with_unsafe or unsafe == NOTHING_KNOWN:
+        note = f"Nothing is left out{'' if with_unsafe else ': the run keeps no NSFW metadata'}."
     return Result(name, title, table, top_images, sql, (note,))
 
 

@@ -5,9 +5,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.folder import Folder
 from pipeline.overlap import tokenize
+from pipeline.tables.sheets import HEADING, MARGIN, TILE
 from tests.e2e.command import parrotscope
 
 
@@ -64,7 +66,7 @@ def test_areas_of_words_equal_those_drawn(tables, truth) -> None:
     for row in rows(tables, "figure_4c_quantiles"):
         drawn = areas[row["co_emb"]]
         assert row["words"] == len(drawn)
-        assert row["area_mean"] == pytest.approx(np.mean(drawn), rel=1e-5)
+        assert row["mean_area"] == pytest.approx(np.mean(drawn), rel=1e-5)
         assert row["area_q50"] == pytest.approx(np.quantile(drawn, 0.5, method="inverted_cdf"), abs=1e-4)
 
 
@@ -75,7 +77,7 @@ def test_vocabularies_equal_the_truth(tables, truth) -> None:
     assert {row["gram"]: row["count"] for row in rows(tables, "co_emb_1grams")} == copied
 
 
-def test_contact_sheets_name_images_that_are_there(tables, chain) -> None:
+def test_contact_sheets_show_every_image_and_name_where_it_is(tables, chain) -> None:
     found = rows(tables, "figure_16_images")
     assert len({row["cluster_id"] for row in found}) == 4
     sources = {shard.id: shard.url.removeprefix("file://") for shard in chain.run.shards()}
@@ -84,3 +86,6 @@ def test_contact_sheets_name_images_that_are_there(tables, chain) -> None:
             tar.seek(row["image_offset"])
             start = tar.read(4)
         assert start[:3] in (b"\xff\xd8\xff", b"\x89PN") or start == b"RIFF"
+    assert b"could not be had" not in tables.fs.cat_file(tables.path("index.md"))
+    with tables.fs.open(tables.path("figure_16.png"), "rb") as file:
+        assert Image.open(file).size == (4 * (TILE + MARGIN) + MARGIN, HEADING + 10 * (TILE + MARGIN) + MARGIN)

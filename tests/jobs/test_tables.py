@@ -27,10 +27,12 @@ from pipeline.datasets import CLUSTER_FACTS, Dataset, clusters_of, embeddings_of
 from pipeline.fingerprint import digest
 from pipeline.folder import Folder
 from pipeline.run import Run, RunError
-from pipeline.shards import Shard
+from pipeline.shards import Shard, list_shards
 from pipeline.tables.sensitivity import SpotterAccuracy
+from pipeline.tables.sheets import HEADING, MARGIN, MISSING, TILE
 from pipeline.tables.table1 import IdentityError
 from tests.benchmarks.query import draw_profiles
+from tests.pipeline.shard_factory import offsets, sample, tar
 from tests.pipeline.tables.rows import COLUMNS, failed, profile
 from tests.pipeline.tables.rows import table as table_of
 from tests.s3_server import s3_server
@@ -41,6 +43,9 @@ TABLES = """table1 clusters clip_score_by_class clip_score_by_cluster_and_class 
 FIGURES = ["clip_score", "figure_3a", "figure_4a", "figure_4b", "figure_4c"]
 FILES = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet", "md")} | {"index.md"}
 FILES |= {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+
+SHEET = {"figure_16.png"}
+"""Of ROWS: they have one cluster, and not enough text for Figure 3b."""
 
 ROWS = [profile(4, 2, caption="Red | <b>fish</b>\n\x1b[31m"), profile(4, 0), profile(4, 0, text=False), failed()]
 
@@ -81,18 +86,18 @@ def said(run) -> str:
 
 
 def test_every_table_and_figure_is_written_said_and_linked(run, said) -> None:
-    assert names(run.path("tables")) == FILES
+    assert names(run.path("tables")) == FILES | SHEET
     index = Folder(run.path("tables")).fs.cat_file(run.path("tables", "index.md")).decode()
     for text in (said, index):
         assert "1 of its 5 shards have no such profiles yet" in text
-    assert set(re.findall(r"\]\((\S+)\)", index)) == FILES - {"index.md"}
+    assert set(re.findall(r"\]\((\S+)\)", index)) == FILES - {"index.md"} | SHEET
     assert all(file in said for file in FILES)
     assert "Table 1 of" in said
     assert "10 identities hold" in said
     assert "the intervals are too narrow" in said
     assert "LAION-2B" in said
     assert "corrected" not in said
-    assert index.count("Made by `pipeline.") == len(TABLES) + len(FIGURES)
+    assert index.count("Made by `pipeline.") == len(TABLES) + len(FIGURES) + len(SHEET)
     assert index.count("```sql") == len(TABLES)
 
 
@@ -123,31 +128,44 @@ def test_the_sql_of_the_index_runs_as_it_stands(run, said) -> None:
 def test_other_profiles_have_a_folder_of_their_own(tmp_path) -> None:
     run = write_run(str(tmp_path / "run"), *ROWS, name="exact")
     tables(run, "exact")
-    assert names(run.path("tables", "exact")) == FILES
+    assert names(run.path("tables", "exact")) == FILES | SHEET
 
 
-def test_images_make_contact_sheets_in_the_folder_that_is_named(tmp_path) -> None:
-    run = write_run(str(tmp_path / "run"), *ROWS, profile(4, 1, cluster_id=1, clip_score=0.9))
-    asked = []
-
-    def images(selection: pa.Table):
-        asked.append(selection)
-        return (np.full((30, 40, 3), 200, np.uint8) if row else None for row in range(selection.num_rows))
-
+def test_contact_sheets_show_the_images_of_the_shards_and_tell_those_that_are_gone(tmp_path) -> None:
+    members = [*sample(200), *sample(100)]
+    (tmp_path / "0.tar").write_bytes(tar(members))
+    places = [info for name, info in offsets(tar(members)).items() if name.endswith("jpg")]
+    there = [
+        profile(4, 1, shard="0", index=i, clip_score=i / 10, image_offset=place.offset_data, image_size=place.size)
+        | {"width": 8, "height": 6}
+        for i, place in enumerate(places)
+    ]
+    run = write_run(str(tmp_path / "run"), table_of(*there), profile(4, 0, cluster_id=1))
+    run.write_shards([*list_shards([str(tmp_path / "0.tar")]), Shard("1", "gone|\x1b[31m.tar", 1, "e")])
     folder = tmp_path / "elsewhere/ü 1"
-    tables(run, folder=str(folder), images=images)
+    said = tables(run, folder=str(folder))
     assert names(str(folder)) == FILES | {"figure_3b.png", "figure_16.png"}
-    assert Image.open(folder / "figure_3b.png").size == (104, 120)
-    assert [selection["cluster_id"].to_pylist() for selection in asked] == [[1], [0, 0, 0, 0, 1]]
-    one = asked[0].to_pylist()[0]
-    assert (one["shard"], one["image_offset"], one["image_size"]) == ("4", 512, 1000)
+    sheet = Image.open(folder / "figure_16.png")
+    red = [sheet.getpixel((MARGIN + TILE // 2, HEADING + row * (MARGIN + TILE) + TILE // 2))[0] for row in (0, 1)]
+    assert red == pytest.approx([100, 200], abs=3)  # the higher score first; reds as `sample` draws them
+    assert sheet.getpixel((2 * (MARGIN + TILE) - 9, HEADING + MARGIN + 9)) == MISSING
+    told = "1 of 3 images could not be had and are grey, the first because: gone|\\x1b[31m.tar is not there any more"
+    assert said.count(told) == 2
+    assert escaped(told) in (folder / "index.md").read_text()
+
+
+def test_contact_sheets_may_be_left_out(tmp_path) -> None:
+    run = write_run(str(tmp_path / "run"), *ROWS)
+    result = CliRunner().invoke(app, ["tables", run.url, "--no-sheets"])
+    assert result.exit_code == 0
+    assert names(run.path("tables")) == FILES
 
 
 def test_a_run_of_failures_and_one_of_nothing_have_tables(tmp_path) -> None:
     nothing = {"cluster_id": None, "cluster_distance": None, "clip_score": None}
     for url, rows in {"memory://tables/failed": failed(**nothing), str(tmp_path / "none"): table_of()}.items():
         run = write_run(url, rows)
-        tables(run, images=lambda selection: [])
+        tables(run)
         assert names(f"{url}/tables") == FILES
 
 
@@ -171,7 +189,7 @@ def test_a_run_on_s3_and_a_known_spotter() -> None:
         said = tables(run, accuracy=SpotterAccuracy(0.9, 0.95, 0.9))
         assert "(ours)" in said
         assert "Files in s3://bucket/run/tables:" in said
-        assert names("s3://bucket/run/tables") == FILES
+        assert names("s3://bucket/run/tables") == FILES | SHEET
         with fsspec.open("s3://bucket/run/tables/figure_3a.png") as file:
             assert Image.open(file).size == (1500, 870)
 

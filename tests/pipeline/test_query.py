@@ -24,6 +24,7 @@ from pipeline.images import decode
 from pipeline.run import RunError
 from pipeline.sandbox import QueryError
 from pipeline.shards import Shard, list_shards
+from pipeline.tables.clusters import cluster_tables
 from tests.pipeline.runs import FAILED, profile, word, write_run
 from tests.pipeline.shard_factory import offsets, samples, tar
 from tests.s3_server import s3_server
@@ -132,22 +133,26 @@ def test_words_are_one_row_per_spotted_word(opened) -> None:
 
 def test_clusters_are_one_row_per_cluster(opened) -> None:
     first, second = rows(opened.sql("FROM clusters ORDER BY cluster_id"))
-    scores = [row["clip_score"] for row in ROWS[:4]]
     assert (first["images"], first["measured"]) == (6, 5)
     assert first["text_share"] == pytest.approx(2 / 5)
     assert first["co_emb_share"] == pytest.approx(1 / 5)
     assert first["mean_cotr"] == pytest.approx(0.5 / 5)
     assert first["mean_fuzzy_cotr"] == pytest.approx(1 / 5)
-    assert math.isnan(first["mean_clip_score"])
+    assert first["mean_clip_score"] == pytest.approx(sum(row["clip_score"] for row in ROWS[:4]) / 4)  # without the NaN
     assert first["mean_distance"] == pytest.approx(18 / 6)
-    without_nan = opened.sql(
-        "SELECT avg(clip_score) AS mean FROM profiles WHERE cluster_id = 1 AND isfinite(clip_score)"
-    )
-    assert rows(without_nan)[0]["mean"] == pytest.approx(sum(scores) / 4)
     assert second == {
         "cluster_id": 7, "images": 1, "measured": 1, "text_share": 0, "co_emb_share": 0, "mean_cotr": 0,
         "mean_fuzzy_cotr": 0, "mean_clip_score": pytest.approx(0.2), "mean_distance": 0.5,
     }  # fmt: skip
+
+
+def test_clusters_are_those_of_the_table(opened) -> None:
+    found = rows(opened.sql("FROM clusters ORDER BY images DESC, cluster_id"))
+    table = cluster_tables(opened._run.dataset(Dataset("profiles", "main"))).clusters.table.to_pylist()
+    shared = found[0].keys() & table[0].keys()
+    assert {column.name for column in schema.CLUSTERS} - shared == {"mean_fuzzy_cotr"}
+    for one, other in zip(found, table, strict=True):
+        assert {name: one[name] for name in shared} == pytest.approx({name: other[name] for name in shared})
 
 
 def test_cluster_percentile_is_the_share_of_the_clusters_scores_at_or_below(opened) -> None:
@@ -362,7 +367,7 @@ def test_samples_come_with_their_pictures(pictures) -> None:
 
 
 def test_samples_of_several_shards_keep_the_order_asked_for(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.query.SAMPLES_AT_ONCE", 4)
+    monkeypatch.setattr("pipeline.query.IMAGES_AT_ONCE", 4)
     archives = {name: tar(samples(6, start)) for name, start in (("a", 0), ("b", 100))}
     drawn, shards = [], []
     for name, archive in archives.items():

@@ -11,7 +11,8 @@ import fsspec
 import pytest
 
 from pipeline.shards import Shard, list_shards
-from pipeline.stored_images import Span, Unavailable, read_spans
+from pipeline.stored_images import Span, StoredImages, Unavailable, read_spans
+from tests.pipeline.runs import write_run
 from tests.pipeline.shard_factory import offsets, samples, tar
 from tests.s3_server import s3_server
 
@@ -127,3 +128,22 @@ def test_only_the_images_are_read(tmp_path, monkeypatch) -> None:
     assert read_spans(shard, SPANS[:2]) == EXPECTED[:2]
     assert sum(read) <= sum(span.size for span in SPANS[:2]) + 2
     assert Path(tmp_path, "a.tar").stat().st_size > sum(read)
+
+
+def test_images_of_rows_come_in_their_order_however_many_are_fetched_together(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.stored_images.IMAGES_AT_ONCE", 4)
+    shards, rows = [], []
+    for name, start in {"a": 0, "b": 100}.items():
+        archive = tar(samples(6, start))
+        shards.append(put(str(tmp_path), archive, f"{name}.tar"))
+        images = [info for member, info in offsets(archive).items() if member.endswith(".jpg")]
+        for number, info in enumerate(images, start):
+            row = {"shard": name, "image_offset": info.offset_data, "image_size": info.size, "image_format": "JPEG"}
+            rows.append(row | {"width": 8, "height": 6, "red": number})  # as `picture` draws it
+    rows.sort(key=lambda row: (row["red"] % 100, row["shard"]))
+    rows[5] |= {"width": 9}
+    found = list(StoredImages(write_run(f"{tmp_path}/run", shards=shards)).of(iter(rows)))
+    assert "the profile says ((6, 9), 'JPEG')" in found[5].reason
+    del found[5], rows[5]
+    assert [image.shape for image in found] == [(6, 8, 3)] * 11
+    assert all(abs(int(image[0, 0, 0]) - row["red"]) <= 3 for image, row in zip(found, rows, strict=True))

@@ -25,13 +25,13 @@ def test_clusters_by_hand():
     assert [three[name] for name in counts] == [3, 1, 0, 1, 0, 0, 0]
     assert [five[name] for name in counts] == [5, 1, 1, 0, 0, 0, 1]
     assert (seven["text_share"], seven["co_emb_share"]) == (1, pytest.approx(2 / 3))
-    assert seven["cotr_macro"] == pytest.approx(0.25)
-    assert seven["cotr_sd"] == pytest.approx(statistics.pstdev([0.5, 0.25, 0]))
-    assert seven["distance_mean"] == pytest.approx(0.5)
-    assert seven["score_mean"] == pytest.approx((0.31 + 0.25 + 0.9) / 3)
-    assert seven["score_sd"] == pytest.approx(statistics.pstdev([0.31, 0.25, 0.9]))
+    assert seven["mean_cotr"] == pytest.approx(0.25)
+    assert seven["sd_cotr"] == pytest.approx(statistics.pstdev([0.5, 0.25, 0]))
+    assert seven["mean_distance"] == pytest.approx(0.5)
+    assert seven["mean_clip_score"] == pytest.approx((0.31 + 0.25 + 0.9) / 3)
+    assert seven["sd_clip_score"] == pytest.approx(statistics.pstdev([0.31, 0.25, 0.9]))
     assert (seven["co_emb_share_low_95"], seven["co_emb_share_high_95"]) == pytest.approx((0.2077, 0.9385), abs=1e-4)
-    assert five["text_share"] is five["text_share_low_95"] is five["cotr_macro"] is five["score_mean"] is None
+    assert five["text_share"] is five["text_share_low_95"] is five["mean_cotr"] is five["mean_clip_score"] is None
     assert "Of 7 images 1 have no cluster, 2 could not be spotted, 2 have no CLIP score" in tables.clusters.notes[0]
 
 
@@ -40,8 +40,8 @@ def test_scores_by_class_and_cluster_by_hand():
     classes = {row["text_class"]: row for row in tables.classes.table.to_pylist()}
     assert {name: (row["images"], row["without_score"]) for name, row in classes.items()} == {
         "co_emb": (3, 0), "none": (1, 0), "text": (1, 1), "failed": (2, 1)}  # fmt: skip
-    assert classes["co_emb"]["score_mean"] == pytest.approx((0.31 + 0.25 + 0.5) / 3)
-    assert classes["text"]["score_mean"] is classes["text"]["score_q50"] is None
+    assert classes["co_emb"]["mean_clip_score"] == pytest.approx((0.31 + 0.25 + 0.5) / 3)
+    assert classes["text"]["mean_clip_score"] is classes["text"]["clip_score_q50"] is None
     pairs = [(row["cluster_id"], row["text_class"], row["images"]) for row in tables.cluster_classes.table.to_pylist()]
     assert pairs == [(3, "none", 1), (5, "failed", 1), (7, "co_emb", 2), (7, "failed", 1), (7, "text", 1)]
     assert tables.histogram.table.to_pylist() == [
@@ -55,15 +55,15 @@ def test_scores_by_class_and_cluster_by_hand():
 def test_quantiles_are_those_of_the_scores_to_a_thousandth():
     scores = np.random.default_rng(0).normal(0.3, 0.05, 2_000).astype(np.float32)
     (row,) = cluster_tables(table(*(profile(clip_score=score) for score in scores))).clusters.table.to_pylist()
-    found = [row[f"score_q{q:02d}"] for q in (5, 25, 50, 75, 95)]
+    found = [row[f"clip_score_q{q:02d}"] for q in (5, 25, 50, 75, 95)]
     exact = np.quantile(scores, [0.05, 0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
     np.testing.assert_allclose(found, exact, atol=1e-3)
-    assert row["score_mean"] == pytest.approx(scores.mean(dtype=float))
+    assert row["mean_clip_score"] == pytest.approx(scores.mean(dtype=float))
 
 
 def test_one_score_is_its_own_quantile():
     (row,) = cluster_tables(table(profile(clip_score=-0.0305))).clusters.table.to_pylist()
-    assert all(abs(row[f"score_q{q:02d}"] + 0.0305) <= 1e-3 for q in (5, 25, 50, 75, 95))
+    assert all(abs(row[f"clip_score_q{q:02d}"] + 0.0305) <= 1e-3 for q in (5, 25, 50, 75, 95))
 
 
 def test_no_rows_and_no_clusters_give_empty_tables():

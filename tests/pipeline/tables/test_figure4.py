@@ -29,8 +29,8 @@ def test_areas_and_scores_are_counted_for_co_embedded_text_only():
     ]
     results = {result.name: result for result in figure4(table(*rows))}
     assert results["figure_4b"].table.to_pylist() == [
-        {"area_from": 0.04, "score_from": 0.31, "images": 2, "score_mean": pytest.approx(0.3145)},
-        {"area_from": 1, "score_from": -0.01, "images": 1, "score_mean": pytest.approx(-0.005)},
+        {"area_from": 0.04, "score_from": 0.31, "images": 2, "mean_clip_score": pytest.approx(0.3145)},
+        {"area_from": 1, "score_from": -0.01, "images": 1, "mean_clip_score": pytest.approx(-0.005)},
     ]
     assert results["figure_4b"].notes == (
         "1 images could not be spotted and are left out.",
@@ -53,7 +53,7 @@ def test_areas_of_single_words_equal_plain_counting():
         (flag, int(bin_)): count for (flag, bin_), count in expected.items()}  # fmt: skip
     inside = found["figure_4c_quantiles"][1]
     assert inside["words"] == flags.sum()
-    assert inside["area_mean"] == pytest.approx(areas[flags].mean())
+    assert inside["mean_area"] == pytest.approx(areas[flags].mean())
     quantiles = [inside[f"area_q{q:02d}"] for q in (5, 25, 50, 75, 95)]
     exact = np.quantile(areas[flags], [0.05, 0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
     np.testing.assert_allclose(quantiles, exact, atol=1e-4)

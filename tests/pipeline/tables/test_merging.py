@@ -30,9 +30,10 @@ def test_images_are_counted_by_group_and_class_the_largest_first():
             profile(cluster_id=50), failed(cluster_id=3), failed(cluster_id=60)]  # fmt: skip
     result = figure3a(clusters(*rows), centroids)
     assert result.table.to_pylist() == [
-        {"group": 0, "clusters": 2, "images": 3, "none": 1, "text": 1, "co_emb": 1,
+        {"group": 0, "clusters": 2, "measured": 3, "none": 1, "text": 1, "co_emb": 1,
          "text_share": pytest.approx(2 / 3), "co_emb_share": pytest.approx(1 / 3)},
-        {"group": 1, "clusters": 1, "images": 1, "none": 0, "text": 1, "co_emb": 0, "text_share": 1, "co_emb_share": 0},
+        {"group": 1, "clusters": 1, "measured": 1, "none": 0, "text": 1, "co_emb": 0,
+         "text_share": 1, "co_emb_share": 0},
     ]  # fmt: skip
     assert "Ward" in result.notes[0]
     assert result.notes[1].startswith("2 images")
@@ -42,7 +43,7 @@ def test_few_clusters_are_not_merged_with_centroids_or_without():
     rows = [profile(cluster_id=2), profile(cluster_id=0), profile(cluster_id=2)]
     for centroids in (None, np.eye(3, dtype=np.float32)):
         result = figure3a(clusters(*rows), centroids)
-        assert result.table["images"].to_pylist() == [2, 1]
+        assert result.table["measured"].to_pylist() == [2, 1]
         assert result.notes[0] == "Clusters are not merged."
 
 
