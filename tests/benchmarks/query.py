@@ -1,10 +1,11 @@
 """Queries of profiles: many small parts beside the compacted file of the same rows."""
 
+import random
 import string
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import duckdb
@@ -89,12 +90,10 @@ def draw_parts(run: Run, parts: int, part_rows: int) -> None:
             part.describe({"fingerprint": "drawn", "counts": {"rows": part_rows}})
 
 
-def draw_profiles(parts: int, part_rows: int) -> pa.Table:
-    """The rows of all parts, one after the other; kept metadata that is not drawn is null."""
-    rng, rows = np.random.default_rng(0), parts * part_rows
-    letters = list(string.ascii_lowercase)
-    vocabulary = pa.array(["".join(rng.choice(letters, rng.integers(2, 11))) for _ in range(30_000)])
-    shard, index = np.divmod(np.arange(rows), part_rows)
+def draw_profiles(parts: int, part_rows: int, first: int = 0) -> pa.Table:
+    """The rows of parts from the `first` on, one after the other; kept metadata that is not drawn is null."""
+    rng, rows, vocabulary = np.random.default_rng(first), parts * part_rows, _vocabulary()
+    shard, index = np.divmod(np.arange(first * part_rows, first * part_rows + rows), part_rows)
     captions = rng.integers(3, 20, rows)
     kind = rng.random(rows)
     copied = np.where(kind < LAION_2B.co_emb_share, np.minimum(rng.integers(1, 8, rows), captions), 0)
@@ -103,7 +102,7 @@ def draw_profiles(parts: int, part_rows: int) -> pa.Table:
     drawn: dict[str, object] = {
         "shard": [f"{number:05d}" for number in shard],
         "index": index,
-        "key": [f"{number:09d}" for number in range(rows)],
+        "key": [f"{number:09d}" for number in index],
         "uid": [rng.bytes(16).hex() for _ in range(rows)],
         "url": [f"https://{rng.bytes(6).hex()}.example/{rng.bytes(12).hex()}.jpg" for _ in range(rows)],
         "caption": pc.binary_join(caption_words, " "),
@@ -144,6 +143,12 @@ def draw_profiles(parts: int, part_rows: int) -> pa.Table:
     types = schema.arrow(COLUMNS)
     columns = {field.name: pa.array(drawn.get(field.name, [None] * rows)).cast(field.type) for field in types}
     return pa.table(columns, types)
+
+
+@cache
+def _vocabulary() -> pa.StringArray:
+    rng, letters = random.Random(0), string.ascii_lowercase
+    return pa.array(["".join(rng.choices(letters, k=rng.randint(2, 10))) for _ in range(30_000)])
 
 
 def _words(counts: Numbers, rng: np.random.Generator, vocabulary: pa.StringArray) -> pa.ListArray:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.benchmarks import scale
 from tests.benchmarks.query import measure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,3 +19,13 @@ def test_each_gives_its_line() -> None:
 
 def test_queries_of_small_and_large_files_agree() -> None:
     assert [figure.what for figure in measure(parts=12, part_rows=20)]
+
+
+def test_tables_at_scale_are_asked_of_parts_and_of_compacted_files(tmp_path) -> None:
+    measured = list(scale.measure(str(tmp_path), parts=3, part_rows=50))
+    assert [what for what, _, _ in measured].count("compaction") == 1
+    assert len(measured) == 2 + 2 * len(scale.QUESTIONS)
+    assert all(seconds > 0 and peak > 0 for _, seconds, peak in measured)
+    assert scale.Run(str(tmp_path)).compacted(scale.PROFILES, {"00000", "00001", "00002"})
+    again = next(scale.measure(str(tmp_path), parts=3, part_rows=50))
+    assert again[0] == "drawing 0 parts"
