@@ -53,7 +53,7 @@ NO_RUNS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Iterator[Path]:
-    """The working folder: a run, and much that is none. What would start Ray or draw for long fails instead."""
+    """The working folder: a run, and much that is none. What would start Ray, draw for long or serve fails instead."""
     folder = tmp_path_factory.mktemp("cli")
     for name, content in NO_RUNS.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -74,7 +74,11 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     def no_demo(*_: object) -> None:
         raise OSError("no demo in a fuzz")
 
+    def no_page(*_: object) -> None:
+        raise OSError("no explorer in a fuzz")
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.execv", no_page)  # the explorer's server takes the place of its process
         patch.chdir(folder)
         patch.setenv("HOME", str(folder))
         patch.delenv("PARROTSCOPE_TRACEBACK", raising=False)
