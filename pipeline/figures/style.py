@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from pipeline.schema import TextClass
+from pipeline.tables.published import PAPER
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -64,7 +65,7 @@ def footer_line(run: str, images: int, spotter: str, published: bool) -> str:
     """What a figure was made from; a long name of a run is cut in the middle."""
     shown = run if len(run) <= 60 else f"{run[:28]}…{run[-31:]}"
     line = f"run: {shown}  ·  {images:,} images  ·  spotter: {spotter}"
-    return f"{line}  ·  published values: arXiv 2312.14232 v3" if published else line
+    return f"{line}  ·  published values: {PAPER}" if published else line
 
 
 @styled

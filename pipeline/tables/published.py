@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.tables.table1 import ImageCounts
 
-SOURCE = "arXiv 2312.14232 v3, Tables 1, 8, 9"
+PAPER = "arXiv 2312.14232 v3"
+SOURCE = f"{PAPER}, Tables 1, 8, 9"
 
 
 @dataclass(frozen=True)

@@ -9,37 +9,19 @@ import pytest
 from pipeline import schema
 from pipeline.tables.published import CC12M, LAION_2B, MMC4
 from pipeline.tables.table1 import IdentityError, Table1, check_identities, rows, table1
+from tests.pipeline.tables.rows import failed, profile
 
 # Columns that Table 1 reads; a profile has them all, and more.
 SCHEMA = schema.arrow([schema.SPOT_STATUS, *schema.OVERLAP])
 
 
 def _row(words: int, shared: int, fuzzy: int, text: bool = True, **changes) -> dict:
-    """A profile row of a caption of so many words, of which so many were spotted."""
-    caption = [f"w{i}" for i in range(words)]
-    return {
-        "spot_status": "ok",
-        "text_class": "co_emb" if shared else "text" if text else "none",
-        "text_area": 0.0,
-        "co_emb_words": caption[:shared],
-        "co_emb_area": 0.0,
-        "co_emb_area_union": 0.0,
-        "caption_words": caption,
-        "word_similarity": [0.0] * words,
-        "cotr": shared / max(words, 1),
-        "cotr_literal": shared / max(words, 1) / 2,
-        "fuzzy_cotr": fuzzy / max(words, 1),
-        "caption_wordless": not words,
-        "caption_unspaced": False,
-        "text_unspaced": False,
-        "overlap_bounded": False,
-        **changes,
-    }
+    """A profile row of a caption of so many words, of which so many were spotted, exactly and fuzzily."""
+    return profile(words, shared, text, **{"fuzzy_cotr": fuzzy / max(words, 1), **changes})
 
 
 def _failed(words: int) -> dict:
-    nulls = dict.fromkeys((c.name for c in schema.OVERLAP if c.nullable), None)
-    return _row(words, 0, 0, **{**nulls, "spot_status": "failed", "caption_unspaced": True})
+    return failed(words=words, caption_unspaced=True)
 
 
 def _profiles(*rows: dict) -> pa.Table:
