@@ -10,12 +10,13 @@ from jobs.table1 import coverage
 from jobs.tables import centroids_of, spotter_name, whole_profiles
 from pipeline import open_run
 from pipeline.datasets import Dataset, profiles_named
+from pipeline.figures.drawn import draw_figures
 from pipeline.figures.style import footer_line
 from pipeline.fingerprint import software
 from pipeline.folder import Folder
-from pipeline.report.figures import draw_figures
 from pipeline.report.gallery import GallerySettings, make_gallery
 from pipeline.report.page import Report, render, settings_of
+from pipeline.report.pictures import picture
 from pipeline.report.rejects import rejects_by_reason
 from pipeline.run import Run
 from pipeline.tables.clusters import cluster_tables
@@ -71,7 +72,7 @@ def gather(run: Run, dataset: Dataset, settings: GallerySettings) -> Report:
         made=f"Made {date.today():%Y-%m-%d} by parrotscope {software().get('parrotscope', '')}.",
         facts=list(filter(None, [*coverage(run, dataset), reason])),
         table=compare(found, profiles, SpotterAccuracy()),
-        figures=list(draw_figures(profiles, found, clusters, centroids, footer)),
+        figures=list(map(picture, draw_figures(profiles, found, clusters, centroids, footer))),
         gallery=make_gallery(opened, profiles, clusters.clusters.table, settings),
         settings=settings,
         rejects=rejects_by_reason(opened),

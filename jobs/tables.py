@@ -21,8 +21,7 @@ from pipeline.claims import claimed, resolved
 from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
 from pipeline.config import Config
 from pipeline.datasets import Dataset, clusters_of, profiles_named
-from pipeline.figures.clusters import draw_figure3a, draw_scores
-from pipeline.figures.figure4 import draw_figure4a, draw_figure4b, draw_figure4c
+from pipeline.figures.drawn import draw_figures
 from pipeline.figures.style import footer_line
 from pipeline.fingerprint import FingerprintError, digest
 from pipeline.folder import Folder
@@ -31,7 +30,6 @@ from pipeline.spotting.config import CustomConfig
 from pipeline.stored_images import StoredImages, Unavailable
 from pipeline.tables.clusters import cluster_tables
 from pipeline.tables.comparison import compare
-from pipeline.tables.figure4 import figure4
 from pipeline.tables.merging import GROUPS, figure3a
 from pipeline.tables.result import Result
 from pipeline.tables.sensitivity import SpotterAccuracy
@@ -82,23 +80,13 @@ def run_tables(
     clusters = cluster_tables(profiles)
     for result in clusters:
         out.table(result)
-    scores = (clusters.histogram.table, clusters.classes.table, clusters.cluster_classes.table)
-    out.figure("clip_score", "CLIP scores by class and cluster", draw_scores(*scores, footer(False)), draw_scores)
     centroids, reason = None, ""
     if clusters.clusters.table.num_rows > GROUPS:
         centroids, reason = centroids_of(run, config, dataset)
-    merged = figure3a(clusters.clusters.table, centroids)
-    out.table(merged, *filter(None, [reason]))
-    drawn = draw_figure3a(merged.table, found, centroids is not None, footer(True))
-    out.figure(merged.name, merged.title, drawn, draw_figure3a)
-
-    words, areas, word_areas, quantiles = figure4(profiles)
-    for result in (words, areas, word_areas, quantiles):
-        out.table(result)
-    out.figure(words.name, words.title, draw_figure4a(words.table, footer(False)), draw_figure4a)
-    out.figure(areas.name, areas.title, draw_figure4b(areas.table, footer(False)), draw_figure4b)
-    drawn = draw_figure4c(word_areas.table, quantiles.table, footer(False))
-    out.figure(word_areas.name, word_areas.title, drawn, draw_figure4c)
+    for drawn in draw_figures(profiles, found, clusters, centroids, footer):
+        for result in drawn.tables:
+            out.table(result, *([reason] if reason and result.made_by is figure3a else []))
+        out.figure(drawn.name, drawn.title, drawn.figure, drawn.drawn_by)
 
     stored = StoredImages(run) if sheets else None
     for sheet, selection in _sheets(profiles, clusters.clusters.table):

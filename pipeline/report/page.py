@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.config_file import SOFTWARE, parse_yaml
 from pipeline.figures.style import COLORS
 from pipeline.report.captions import visible
-from pipeline.report.figures import Picture
 from pipeline.report.gallery import Card, Gallery, GallerySettings
+from pipeline.report.pictures import Picture
 from pipeline.run import Run
 from pipeline.secrets import plain
 from pipeline.tables.published import LAION_2B

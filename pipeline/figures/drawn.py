@@ -1,6 +1,5 @@
-"""The figures of a report: those of `parrotscope tables`, as pictures within the page."""
+"""All figures of a run's profiles, one after the other, and the tables that each shows."""
 
-import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,20 +8,23 @@ from matplotlib.figure import Figure
 
 from pipeline.figures.clusters import draw_figure3a, draw_scores
 from pipeline.figures.figure4 import draw_figure4a, draw_figure4b, draw_figure4c
-from pipeline.figures.style import rendered
 from pipeline.tables.clusters import ClusterTables
 from pipeline.tables.figure4 import figure4
 from pipeline.tables.merging import figure3a
+from pipeline.tables.result import Result
 from pipeline.tables.table1 import Table1
 from pipeline.vectors import Singles
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure: what it shows, and a PNG as a data URI."""
+class Drawn:
+    """A figure: its name for files, what it shows, the function that drew it, and the tables made for it."""
 
+    name: str
     title: str
-    uri: str
+    figure: Figure
+    drawn_by: Callable[..., Figure]
+    tables: tuple[Result, ...] = ()
 
 
 def draw_figures(
@@ -31,8 +33,8 @@ def draw_figures(
     clusters: ClusterTables,
     centroids: Singles | None,
     footer: Callable[[bool], str],
-) -> Iterator[Picture]:
-    """The figures, one after the other.
+) -> Iterator[Drawn]:
+    """Figure 3a, the CLIP scores, Figures 4a to 4c.
 
     Args:
         profiles: read once more.
@@ -41,18 +43,14 @@ def draw_figures(
         centroids: (k, p), that they were assigned with; None: clusters are not merged.
         footer: the line below a figure, with published values or without.
     """
+    plain = footer(False)
     merged = figure3a(clusters.clusters.table, centroids)
     drawn = draw_figure3a(merged.table, found, centroids is not None, footer(True))
-    yield _picture(merged.title, drawn)
+    yield Drawn(merged.name, merged.title, drawn, draw_figure3a, (merged,))
     scores = (clusters.histogram.table, clusters.classes.table, clusters.cluster_classes.table)
-    yield _picture("CLIP scores by class and cluster", draw_scores(*scores, footer(False)))
-    words, areas, word_areas, quantiles = figure4(profiles)
-    yield _picture(words.title, draw_figure4a(words.table, footer(False)))
-    yield _picture(areas.title, draw_figure4b(areas.table, footer(False)))
-    drawn = draw_figure4c(word_areas.table, quantiles.table, footer(False))
-    yield _picture(word_areas.title, drawn)
-
-
-def _picture(title: str, figure: Figure) -> Picture:
-    png = base64.b64encode(rendered(figure, "png")).decode()
-    return Picture(title, f"data:image/png;base64,{png}")
+    yield Drawn("clip_score", "CLIP scores by class and cluster", draw_scores(*scores, plain), draw_scores)
+    words, areas, sizes, quantiles = figure4(profiles)
+    yield Drawn(words.name, words.title, draw_figure4a(words.table, plain), draw_figure4a, (words,))
+    yield Drawn(areas.name, areas.title, draw_figure4b(areas.table, plain), draw_figure4b, (areas,))
+    drawn = draw_figure4c(sizes.table, quantiles.table, plain)
+    yield Drawn(sizes.name, sizes.title, drawn, draw_figure4c, (sizes, quantiles))
