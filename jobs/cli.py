@@ -1,6 +1,5 @@
 """The command line: `parrotscope COMMAND`. It holds no science and loads heavy modules only where needed."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -8,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-import yaml
 from rich.table import Table
 
-from jobs.console import make_console, printable, say
-from jobs.session import Terminated, session
+from jobs.console import make_console, say
+from jobs.session import session
+from jobs.told import told
 from pipeline import schema
 from pipeline.compaction import ROWS
 from pipeline.config import DEFAULT_METADATA, Config
-from pipeline.config_file import ConfigError, load, shortened
+from pipeline.config_file import ConfigError, load
 
 app = typer.Typer(
     help="What is really in my image–text data? A profiler for webdataset shards.",
@@ -25,15 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = make_console()
-
-MAX_SENTENCE = 2_000
-"""Characters of an error: storage and libraries may answer with pages."""
-
-EXPECTED = (ValueError, RuntimeError, OSError, MemoryError, ImportError, yaml.YAMLError)
-"""Errors that tell a user something; others are mistakes of this program, and their traceback is wanted."""
-
-EXPECTED_FROM = {"ray", "duckdb", "_duckdb", "aiohttp", "botocore", "google", "azure"}
-"""Libraries of whose own errors the same is true. By name: light commands import none of them."""
 
 
 def _named(place: str | None) -> str | None:
@@ -105,7 +95,7 @@ def status(run: RunPath) -> None:
     """Say what of a run is done, pending and failed, and why."""
     from jobs.status import print_status
 
-    with _told():
+    with told():
         print_status(run, console)
 
 
@@ -118,7 +108,7 @@ def table1(
     """Print Table 1 of Parrot Captions for a run, beside the published LAION-2B column."""
     from jobs.table1 import print_table1
 
-    with _told():
+    with told():
         print_table1(run, name, truth, console)
 
 
@@ -133,7 +123,7 @@ def tables(
     sheets: Annotated[bool, typer.Option(help="Draw contact sheets, of images read from the shards")] = True,
 ) -> None:
     """Write the papers' tables and figures for a run, beside the published values; print Table 1."""
-    with _told():
+    with told():
         from jobs.tables import run_tables
         from pipeline.tables.sensitivity import SpotterAccuracy
 
@@ -154,7 +144,7 @@ def report(
     blur: Blur = False,
 ) -> None:
     """Write one HTML page to look at: numbers, figures, images with their spotted words, rejects, configuration."""
-    with _told():
+    with told():
         from jobs.report import run_report
         from pipeline.report.gallery import GallerySettings
 
@@ -170,7 +160,7 @@ def explore(
     blur: Blur = False,
 ) -> None:
     """Serve a page on this machine to search a run's samples and look at them."""
-    with _told():
+    with told():
         from jobs.explore import run_explore
         from pipeline.report.gallery import GallerySettings
 
@@ -187,7 +177,7 @@ def compact(
     anew: Annotated[bool, typer.Option("--anew", help="Forget the datasets' compacted files first")] = False,
 ) -> None:
     """Join the parts of datasets into large files sorted by cluster, beside them; readers prefer those."""
-    with _told():
+    with told():
         from pipeline.run import Run
 
         with session(Run(run).config().resources):
@@ -212,7 +202,7 @@ def query(
     ] = None,
 ) -> None:
     """Ask a run one SELECT statement. It reads the run and nothing else, and changes nothing."""
-    with _told():
+    with told():
         from jobs.query import run_query
 
         run_query(run, sql, name, form, output, limit, memory, console)
@@ -232,7 +222,7 @@ def print_schema() -> None:
         "view words": schema.WORDS,
         "view clusters": schema.CLUSTERS,
     }
-    with _told():
+    with told():
         for title, columns in datasets.items():
             table = Table("column", "type", "unit", "null", "meaning", title=title, title_justify="left")
             for column in columns:
@@ -247,7 +237,7 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where to draw them")] = Pa
     """Draw the demo shards with their truth beside them."""
     from pipeline.demo.shards import draw_demo
 
-    with _told():
+    with told():
         draw_demo(folder)
         say(console, f"demo shards and their truth: {folder}")
 
@@ -255,7 +245,7 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where to draw them")] = Pa
 @app.command()
 def quickstart() -> None:
     """Draw the demo shards, run the chain on a local Ray, print Table 1 beside the truth."""
-    with _told():
+    with told():
         from jobs.quickstart import TRUTH, prepare_demo, say_next
 
         prepare_demo(console)
@@ -268,30 +258,9 @@ def quickstart() -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn an expected error into one sentence and exit status 1; PARROTSCOPE_TRACEBACK=1 shows the whole."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        say(make_console(stderr=True), "parrotscope: stopped; the same command resumes.")
-        # As shells number the signals.
-        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
-    except Exception as error:
-        if os.environ.get("PARROTSCOPE_TRACEBACK", "0") not in ("", "0") or not _is_expected(error):
-            raise
-        text = printable(str(error).strip() or type(error).__name__)
-        say(make_console(stderr=True), f"parrotscope: {shortened(text, MAX_SENTENCE)}")
-        raise typer.Exit(1) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    return isinstance(error, EXPECTED) or type(error).__module__.partition(".")[0] in EXPECTED_FROM
-
-
-@contextmanager
 def _job(config: str, overrides: list[str] | None) -> Iterator[Config]:
     """The configuration, inside a Ray session."""
-    with _told():
+    with told():
         settings = load(config, overrides or ())
         if "memory" in settings.run.partition("://")[0].split("::"):
             raise ConfigError(f"run: {settings.run} is within one process, and jobs have many: name a folder or a URL.")

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from jobs.cli import MAX_SENTENCE, app
+from jobs.cli import app
 from jobs.session import Terminated
+from jobs.told import MAX_SENTENCE
 from pipeline import schema
 from pipeline.config_file import load, parse
 from pipeline.datasets import REJECTS, SAMPLES, Dataset
