@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pipeline.tables import cluster_intervals
 from pipeline.tables.binned import quantile_columns
 from pipeline.tables.connection import connected, filled, select
-from pipeline.tables.intervals import wilson
 from pipeline.tables.result import Result
 
 SQL = """
@@ -82,14 +82,8 @@ FROM counted WHERE score_bin IS NOT NULL AND text_class <> 'failed' GROUP BY ALL
 )
 
 
-INDEPENDENT = (
-    "Intervals of shares: Wilson, over images, and images of a shard are correlated: they are too narrow. "
-    "sd_cotr is the standard deviation over images."
-)
-
-
 class ClusterTables(NamedTuple):
-    """Tables of one pass; shares and means in [0, 1] or cosine, sd: of the population."""
+    """Tables of one count; shares and means in [0, 1] or cosine, sd: of the population."""
 
     clusters: Result
     """A row per cluster, the largest first: images by class, shares, CoTR, distance and CLIP score.
@@ -104,7 +98,7 @@ class ClusterTables(NamedTuple):
 
 
 def cluster_tables(profiles: ds.Dataset | pa.Table) -> ClusterTables:
-    """Count the profiles once and make the tables (class, cluster, CLIP score, CoTR and distance are read)."""
+    """Count the profiles and make the tables (shard, class, cluster, CLIP score, CoTR and distance are read)."""
     with connected(profiles) as connection:
         connection.execute(SQL)
         left_out = """
@@ -123,20 +117,11 @@ def cluster_tables(profiles: ds.Dataset | pa.Table) -> ClusterTables:
             return Result(name, title, select(connection, sql), cluster_tables, f"{SQL};{sql}", notes)
 
         clusters = result("clusters", "Clusters: images by class, CoTR, CLIP score, distance to the centroid", CLUSTERS)
+        table, method = cluster_intervals.with_intervals(connection, clusters.table)
+        sql = f"{clusters.sql};\n-- for the intervals\n{cluster_intervals.SQL}"
         return ClusterTables(
-            replace(clusters, table=_with_intervals(clusters.table), notes=(*notes, INDEPENDENT)),
+            replace(clusters, table=table, sql=sql, notes=(*notes, method)),
             result("clip_score_by_class", "CLIP score of images by class", CLASSES),
             result("clip_score_by_cluster_and_class", "CLIP score by cluster and class", CLUSTER_CLASSES),
             result("clip_score_histogram", "Images by class and hundredth of CLIP score", HISTOGRAM),
         )
-
-
-def _with_intervals(clusters: pa.Table) -> pa.Table:
-    """With columns `…_low_95` and `…_high_95` beside the shares; null where the share is."""
-    shares = {"text_share": ("text", "co_emb"), "co_emb_share": ("co_emb",)}
-    for name, classes in shares.items():
-        bounds = wilson(sum(clusters[c].to_numpy() for c in classes), clusters["measured"].to_numpy())
-        place = clusters.column_names.index(name)
-        for suffix, values in zip(("high_95", "low_95"), reversed(bounds), strict=True):
-            clusters = clusters.add_column(place + 1, f"{name}_{suffix}", pa.array(values, from_pandas=True))
-    return clusters

@@ -7,6 +7,9 @@ MIN_SHARDS say too little of how shards differ. Then images stand for the unit, 
 interval (1927) for shares, the normal one of a ratio of sums (Cochran, 1977, section 6.3) for rates. Rows of a shard
 are correlated, so those are too narrow; INDEPENDENT says so wherever they are shown. Where all units are alike (no
 shard has any co-embedded text, say), an interval of no width would claim too much: a share has Wilson's, a rate none.
+
+`cotr_in_true_text` is no row of Table 1: its denominator is the images with text less the spotter's false alarms, as
+corrections want it (`pipeline.tables.sensitivity`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from scipy.special import ndtr, ndtri, stdtrit
 
-from pipeline.tables.connection import connected, select
+from pipeline.tables.connection import connected, filled, select
 
 LEVEL = 0.95
 MIN_SHARDS = 20
@@ -48,8 +51,9 @@ RATES: Mapping[str, tuple[str, str]] = {
     "fuzzy_micro": ("fuzzy_words", "caption_words"),
     "fuzzy_micro_in_text": ("fuzzy_words", "caption_words_in_text"),
     "literal_macro": ("cotr_literal", "measured"),
+    "cotr_in_true_text": ("cotr", "true_text"),
 }
-"""Attribute of `Table1` → the sums whose ratio it is."""
+"""Attribute of `Table1`, or `cotr_in_true_text` → the sums whose ratio it is."""
 
 SHARES = tuple(name for name in RATES if "share" in name)
 SUMS = tuple(dict.fromkeys(name for pair in RATES.values() for name in pair))
@@ -63,6 +67,7 @@ WITH images AS (
         (text_class = 'text')::INT AS other_text,
         (text_class = 'co_emb')::INT AS with_co_emb,
         (text_class <> 'none')::INT AS with_text,
+        (text_class <> 'none')::INT - {false_alarms} * (spot_status = 'ok')::INT AS true_text,
         cotr::DOUBLE AS cotr,
         fuzzy_cotr::DOUBLE AS fuzzy_cotr,
         cotr_literal::DOUBLE AS cotr_literal,
@@ -74,13 +79,6 @@ WITH images AS (
 )
 """
 """What each image adds to the sums; nothing where its spotting failed."""
-
-SQL = (
-    IMAGES
-    + "SELECT shard,\n    "
-    + ",\n    ".join(f"coalesce(sum({name}), 0)::DOUBLE AS {name}" for name in SUMS)
-    + "\nFROM images GROUP BY shard ORDER BY shard"
-)
 
 SCHEMA = pa.schema(
     [
@@ -101,23 +99,24 @@ class Interval(NamedTuple):
     high: float
 
 
-def intervals(profiles: ds.Dataset | pa.Table) -> pa.Table:
-    """Every rate of Table 1 with its 95 % interval, as SCHEMA says; nulls for a rate of nothing.
+def intervals(profiles: ds.Dataset | pa.Table, false_alarms: float = 0.0) -> pa.Table:
+    """Every one of RATES with its 95 % interval, as SCHEMA says; nulls for a rate of nothing.
 
     Args:
         profiles: `shard`, `spot_status` and the columns of `schema.OVERLAP` are read.
+        false_alarms: share of images without text in which the spotter finds some, for `cotr_in_true_text`.
     """
     with connected(profiles) as connection:
-        sums = select(connection, SQL)
+        sums = select(connection, per_shard(false_alarms))
         shards = sums.num_rows
         matrix = np.stack([sums[name].to_numpy() for name in SUMS], axis=1)
         totals = dict(zip(SUMS, matrix.sum(axis=0).tolist(), strict=True))
-        values = {name: totals[n] / totals[d] for name, (n, d) in RATES.items() if totals[d]}
+        values = {name: totals[n] / totals[d] for name, (n, d) in RATES.items() if totals[d] > 0}
         rates = {name: value for name, value in values.items() if name not in SHARES}
         if shards >= MIN_SHARDS:
             found = {name: (interval, BOOTSTRAP) for name, interval in bootstrap(matrix).items()}
         else:
-            found = {name: (interval, NORMAL) for name, interval in _of_ratios(connection, rates)}
+            found = {name: (interval, NORMAL) for name, interval in _of_ratios(connection, rates, false_alarms)}
     found = {name: interval for name, interval in found.items() if interval[0].low < interval[0].high}
     for name in values.keys() - rates.keys() - found.keys():
         hits, trials = RATES[name]
@@ -129,6 +128,13 @@ def intervals(profiles: ds.Dataset | pa.Table) -> pa.Table:
         rows.append((name, values.get(name), low, high, method, shards))
     columns = zip(*rows, strict=True)
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
+
+
+def per_shard(false_alarms: float = 0.0) -> str:
+    """The SQL of the sums of every shard."""
+    totals = ",\n    ".join(f"coalesce(sum({name}), 0)::DOUBLE AS {name}" for name in SUMS)
+    images = filled(IMAGES, false_alarms=false_alarms)
+    return f"{images}SELECT shard,\n    {totals}\nFROM images GROUP BY shard ORDER BY shard"
 
 
 def bootstrap(sums: Doubles, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Interval]:
@@ -169,13 +175,15 @@ def wilson(hits: float | Doubles, trials: float | Doubles) -> tuple[Doubles, Dou
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def _of_ratios(connection: duckdb.DuckDBPyConnection, rates: Mapping[str, float]) -> Iterator[tuple[str, Interval]]:
+def _of_ratios(
+    connection: duckdb.DuckDBPyConnection, rates: Mapping[str, float], false_alarms: float
+) -> Iterator[tuple[str, Interval]]:
     """Normal intervals, within [0, 1], of rates that are ratios of sums over images."""
     if not rates:
         return
     terms = ((name, *RATES[name]) for name in rates)
     errors = ", ".join(f"sqrt(sum(({n} - ${name} * {d}) ** 2)) / sum({d}) AS {name}" for name, n, d in terms)
-    sql = f"{IMAGES} SELECT {errors} FROM images"  # noqa: S608 (names of RATES)
+    sql = f"{filled(IMAGES, false_alarms=false_alarms)} SELECT {errors} FROM images"  # noqa: S608 (names of RATES)
     (found,) = select(connection, sql, rates).to_pylist()
     half = {name: float(ndtri((1 + LEVEL) / 2)) * error for name, error in found.items()}
     for name, rate in rates.items():

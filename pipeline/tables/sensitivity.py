@@ -13,8 +13,6 @@ It assumes that
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.tables.table1 import Table1
-
 
 @dataclass(frozen=True)
 class SpotterAccuracy:
@@ -47,22 +45,32 @@ def rogan_gladen(share: float | None, sensitivity: float, specificity: float) ->
     return min(1.0, max(0.0, (share + specificity - 1) / informative))
 
 
-def corrected(table: Table1, accuracy: SpotterAccuracy) -> Mapping[str, float | None]:
+def corrected(rates: Mapping[str, float | None], accuracy: SpotterAccuracy) -> Mapping[str, float | None]:
     """Attribute of `Table1` → its corrected value, of those that can be corrected.
 
-    The rate of images with text is that of all images over the corrected share, so that the identity of the two
-    holds. Rates over words of images with text and fuzzy rates are left: the captions of missed images are not
-    known, and a fuzzy rate is a correction of its own.
+    Every corrected value grows with the rate it comes from: the lower bounds of rates give the lower bounds of the
+    corrected ones, the upper the upper; the accuracy is taken as exact. The rate of images with text keeps to the
+    identity: times the corrected share it is that of all images. Rates over words of images with text and fuzzy
+    rates are left: the captions of missed images are not known, and a fuzzy rate is a correction of its own.
+
+    Args:
+        rates: by the names of `intervals.RATES`: values, or their lower or their upper bounds.
+        accuracy: of the spotter.
     """
     found: dict[str, float | None] = {}
-    share = None
-    if accuracy.sensitivity is not None and accuracy.specificity is not None:
-        share = rogan_gladen(table.text_share, accuracy.sensitivity, accuracy.specificity)
-        found |= {"text_share": share, "without_text_share": None if share is None else 1 - share}
-    if accuracy.word_recall is not None:
-        found |= {name: _over(getattr(table, name), accuracy.word_recall) for name in ("cotr_macro", "cotr_micro")}
-    if share and accuracy.word_recall is not None:
-        found["cotr_macro_in_text"] = _over(found["cotr_macro"], share)
+    sensitivity, specificity, recall = accuracy.sensitivity, accuracy.specificity, accuracy.word_recall
+    if recall is not None:
+        found |= {name: _over(rates[name], recall) for name in ("cotr_macro", "cotr_micro")}
+    if sensitivity is not None and specificity is not None:
+        without = rates["without_text_share"]
+        with_text = rogan_gladen(None if without is None else 1 - without, sensitivity, specificity)
+        found["text_share"] = rogan_gladen(rates["text_share"], sensitivity, specificity)
+        found["without_text_share"] = None if with_text is None else 1 - with_text
+        informative = sensitivity + specificity - 1
+        if recall is not None and informative > 0:
+            in_text = _over(rates["cotr_in_true_text"], recall / informative)
+            # A corrected share above 1 was cut to 1.
+            found["cotr_macro_in_text"] = None if in_text is None else max(in_text, found["cotr_macro"] or 0)
     return found
 
 

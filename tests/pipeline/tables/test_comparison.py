@@ -67,7 +67,22 @@ def test_the_corrected_column_is_marked_as_ours():
     assert values["fuzzy_macro"] is None
     shown = dict(zip(result.shown[""].to_pylist(), result.shown["corrected (ours)"].to_pylist(), strict=True))
     assert shown["Share of images with embedded text"] == "57.14%"
+    (row,) = (row for row in result.table.to_pylist() if row["name"] == "text_share")
+    assert row["corrected_low_95"] == pytest.approx((row["low_95"] - 0.2) / 0.7)
+    assert row["corrected_high_95"] == pytest.approx((row["high_95"] - 0.2) / 0.7)
+    shown = dict(zip(result.shown[""].to_pylist(), result.shown["95 % interval (ours)"].to_pylist(), strict=True))
+    assert shown["Fuzzy CoTR, mean of all images"] == ""
     assert "sensitivity 0.9, specificity 0.8, word recall 0.5" in result.notes[-1]
+
+
+def test_every_corrected_value_lies_in_its_interval(laion):
+    columns = compare(table1(laion), laion, SpotterAccuracy(0.9, 0.95, 0.8)).table.to_pylist()
+    rows = {row["name"]: row for row in columns if row["corrected_ours"] is not None}
+    assert set(rows) == {"text_share", "without_text_share", "cotr_macro", "cotr_micro", "cotr_macro_in_text"}
+    for row in rows.values():
+        assert row["corrected_low_95"] < row["corrected_ours"] < row["corrected_high_95"]
+    width = {name: row["corrected_high_95"] - row["corrected_low_95"] for name, row in rows.items()}
+    assert width["without_text_share"] == pytest.approx(width["text_share"])
 
 
 def test_a_spotter_that_tells_nothing_corrects_no_share():

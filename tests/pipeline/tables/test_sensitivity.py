@@ -1,8 +1,13 @@
 import pytest
 
+from pipeline.tables.intervals import intervals
 from pipeline.tables.sensitivity import SpotterAccuracy, corrected, rogan_gladen
-from pipeline.tables.table1 import table1
 from tests.pipeline.tables.rows import profile, table
+
+
+def rates(*profiles: dict, specificity: float = 1.0) -> dict[str, float | None]:
+    rows = intervals(table(*profiles), 1 - specificity).to_pylist()
+    return {row["rate"]: row["value"] for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -24,29 +29,42 @@ def test_rogan_gladen_by_hand(share, sensitivity, specificity, expected):
 
 def test_a_known_spotter_is_undone():
     """1,000 images, 600 with text; the spotter finds text in 540 of those and in 40 of the others."""
-    found = table1(table(*[profile(4, 1)] * 580, *[profile(4, 0, text=False)] * 420))
+    found = rates(*[profile(4, 1)] * 580, *[profile(4, 0, text=False)] * 420)
     assert corrected(found, SpotterAccuracy(0.9, 0.9))["text_share"] == pytest.approx(0.6)
     assert corrected(found, SpotterAccuracy(0.9, 0.9))["without_text_share"] == pytest.approx(0.4)
 
 
 def test_rates_are_divided_by_word_recall_and_stay_rates():
-    found = table1(table(profile(4, 3), profile(4, 0), profile(4, 0, text=False)))
+    found = rates(profile(4, 3), profile(4, 0), profile(4, 0, text=False))
     recall = SpotterAccuracy(word_recall=0.5)
     assert corrected(found, recall) == {"cotr_macro": pytest.approx(0.5), "cotr_micro": pytest.approx(0.5)}
     assert corrected(found, SpotterAccuracy(word_recall=0.1))["cotr_macro"] == 1
     assert corrected(found, SpotterAccuracy(word_recall=0.0))["cotr_macro"] is None
 
 
-def test_the_identity_of_table_1_holds_for_corrected_values():
-    found = table1(table(profile(4, 1), profile(4, 0), profile(4, 0, text=False)))
-    ours = corrected(found, SpotterAccuracy(0.9, 0.95, 0.8))
-    assert ours["cotr_macro"] == pytest.approx(ours["cotr_macro_in_text"] * ours["text_share"])
+@pytest.mark.parametrize(("specificity", "share"), [(0.95, (2 / 3 - 0.05) / 0.85), (0.2, 0), (1.0, 2 / 3 / 0.9)])
+def test_the_identity_of_table_1_holds_for_corrected_values(specificity, share):
+    found = rates(profile(4, 1), profile(4, 0), profile(4, 0, text=False), specificity=specificity)
+    ours = corrected(found, SpotterAccuracy(0.9, specificity, 0.8))
+    assert ours["text_share"] == pytest.approx(share)
+    assert ours["cotr_macro"] == pytest.approx(1 / 12 / 0.8)
+    if share:
+        assert ours["cotr_macro"] == pytest.approx(ours["cotr_macro_in_text"] * ours["text_share"])
+    else:
+        assert ours["cotr_macro_in_text"] is None
+
+
+def test_the_identity_holds_where_a_corrected_share_is_cut_to_one():
+    found = rates(profile(4, 1), profile(4, 0), profile(4, 0))
+    ours = corrected(found, SpotterAccuracy(0.5, 1.0, 0.8))
+    assert ours["text_share"] == 1
+    assert ours["cotr_macro_in_text"] == pytest.approx(ours["cotr_macro"])
 
 
 def test_nothing_known_corrects_nothing():
     assert not SpotterAccuracy().known
-    assert corrected(table1(table(profile())), SpotterAccuracy()) == {}
-    assert corrected(table1(table()), SpotterAccuracy(0.9, 0.9, 0.9))["cotr_macro"] is None
+    assert corrected(rates(profile()), SpotterAccuracy()) == {}
+    assert corrected(rates(), SpotterAccuracy(0.9, 0.9, 0.9))["cotr_macro"] is None
 
 
 @pytest.mark.parametrize(
