@@ -10,10 +10,10 @@ from typing import NoReturn
 from rich.console import Console
 
 from jobs.console import say
-from jobs.tables import whole_profiles
 from pipeline.datasets import profiles_named
 from pipeline.report.gallery import GallerySettings
 from pipeline.run import Run
+from pipeline.tables.of_run import whole_profiles
 
 PAGE = Path(__file__).parent / "explorer" / "page.py"
 

@@ -18,10 +18,10 @@ from rich.text import Text
 
 from jobs.console import inert, printable, say
 from pipeline import open_run
-from pipeline.answer import Answer
 from pipeline.compacted_file import ROW_GROUP_ROWS
 from pipeline.config_file import shortened
 from pipeline.folder import Folder
+from pipeline.query.answer import Answer
 
 MAX_CELL = 80
 """Characters of a value in a table: captions and lists of words may be pages."""

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from jobs.console import printable, say
 from jobs.table1 import coverage
-from jobs.tables import centroids_of, spotter_name, whole_profiles
 from pipeline import open_run
 from pipeline.datasets import Dataset, profiles_named
 from pipeline.figures.drawn import draw_figures
@@ -21,7 +20,7 @@ from pipeline.report.rejects import rejects_by_reason
 from pipeline.run import Run
 from pipeline.tables.clusters import cluster_tables
 from pipeline.tables.comparison import compare
-from pipeline.tables.merging import GROUPS
+from pipeline.tables.of_run import centroids_to_merge, spotter_name, whole_profiles
 from pipeline.tables.sensitivity import SpotterAccuracy
 from pipeline.tables.table1 import check_identities, table1
 
@@ -60,9 +59,7 @@ def gather(run: Run, dataset: Dataset, settings: GallerySettings) -> Report:
     found = table1(profiles)
     check_identities(found)
     clusters = cluster_tables(profiles)
-    centroids, reason = None, ""
-    if clusters.clusters.table.num_rows > GROUPS:
-        centroids, reason = centroids_of(run, config, dataset)
+    centroids, reason = centroids_to_merge(run, config, dataset, clusters)
     footer = partial(footer_line, printable(run.url), found.images, spotter_name(config))
     config_text, made_with = settings_of(run)
     known, done = run.shards(), run.done(dataset)

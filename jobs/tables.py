@@ -16,27 +16,21 @@ from rich.text import Text
 from jobs.console import printable, say
 from jobs.table1 import coverage
 from jobs.table_files import INDEX, escaped, index_section, markdown, write_figure, write_result
-from pipeline import schema
-from pipeline.claims import claimed, resolved
-from pipeline.clusters import cluster_facts, cluster_fields, load_clusters
-from pipeline.config import Config
-from pipeline.datasets import Dataset, clusters_of, profiles_named
+from pipeline.datasets import profiles_named
 from pipeline.figures.drawn import draw_figures
 from pipeline.figures.style import footer_line
-from pipeline.fingerprint import FingerprintError, digest
 from pipeline.folder import Folder
-from pipeline.run import Run, RunError
-from pipeline.spotting.config import CustomConfig
+from pipeline.run import Run
 from pipeline.stored_images import StoredImages, Unavailable
 from pipeline.tables.clusters import cluster_tables
 from pipeline.tables.comparison import compare
-from pipeline.tables.merging import GROUPS, figure3a
+from pipeline.tables.merging import figure3a
+from pipeline.tables.of_run import centroids_to_merge, spotter_name, whole_profiles
 from pipeline.tables.result import Result
 from pipeline.tables.sensitivity import SpotterAccuracy
 from pipeline.tables.sheets import contact_sheet, random_clusters, text_clusters, top_images
 from pipeline.tables.table1 import check_identities, table1
 from pipeline.tables.vocabulary import MOST_FREQUENT, caption_vocabulary, co_emb_vocabulary
-from pipeline.vectors import Singles
 
 
 def run_tables(
@@ -80,9 +74,7 @@ def run_tables(
     clusters = cluster_tables(profiles)
     for result in clusters:
         out.table(result)
-    centroids, reason = None, ""
-    if clusters.clusters.table.num_rows > GROUPS:
-        centroids, reason = centroids_of(run, config, dataset)
+    centroids, reason = centroids_to_merge(run, config, dataset, clusters)
     for drawn in draw_figures(profiles, found, clusters, centroids, footer):
         for result in drawn.tables:
             out.table(result, *([reason] if reason and result.made_by is figure3a else []))
@@ -98,21 +90,6 @@ def run_tables(
         out.table(caption_vocabulary(profiles, n, most))
     out.table(co_emb_vocabulary(profiles, most))
     out.index(f"Tables and figures of {url}, {dataset}", compared)
-
-
-def whole_profiles(run: Run, dataset: Dataset) -> ds.Dataset:
-    """The profiles, with every column of today.
-
-    Raises:
-        RunError: there are none, or they lack a column.
-    """
-    profiles = run.dataset(dataset)
-    if missing := [column.name for column in schema.PROFILES if column.name not in profiles.schema.names]:
-        raise RunError(
-            f"{dataset} of {run.url} were made before profiles had {', '.join(missing)}: make new ones by "
-            "`parrotscope reprofile`, with another profile.name."
-        )
-    return profiles
 
 
 class _Output:
@@ -157,18 +134,6 @@ def _print(result: Result, title: str, console: Console) -> None:
         say(console, note)
 
 
-def centroids_of(run: Run, config: Config, profiles: Dataset) -> tuple[Singles | None, str]:
-    """The centroids, (k, p), that profiles were assigned with; None and a sentence where they are not to be had."""
-    try:
-        config = resolved(run, config)
-        made_with = digest({**cluster_fields(run, config), "digest": cluster_facts(run, config)["digest"]})
-        if (claimed(run, profiles) or {}).get("clusters") != made_with:
-            return None, f"{profiles} were made with other clusters than {clusters_of(config)}."
-        return load_clusters(run, config).centroids, ""
-    except (RunError, FingerprintError) as error:
-        return None, str(error)
-
-
 def _sheets(profiles: ds.Dataset, clusters: pa.Table) -> Iterator[tuple[str, Result]]:
     """Name of the sheet, and the rows on it."""
     text = "Figure 3b: images of highest CLIP score of clusters in which over 80 % have text"
@@ -192,9 +157,3 @@ def _draw_sheet(selection: pa.Table, stored: StoredImages) -> tuple[Image.Image,
     sheet = contact_sheet(selection, images())
     told = f"{len(reasons):,} of {selection.num_rows:,} images could not be had and are grey, the first because"
     return sheet, [f"{told}: {reasons[0]}"] if reasons else []
-
-
-def spotter_name(config: Config) -> str:
-    """What spotted the text, for people."""
-    settings = config.spotting
-    return settings.target if isinstance(settings, CustomConfig) else settings.engine

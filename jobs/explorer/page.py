@@ -11,7 +11,7 @@ import streamlit as st
 
 from pipeline import open_run
 from pipeline.datasets import profiles_named
-from pipeline.query import OpenRun
+from pipeline.query.open_run import OpenRun
 from pipeline.report.captions import visible
 from pipeline.report.gallery import GallerySettings, fetch_cards
 from pipeline.report.page import render_cards

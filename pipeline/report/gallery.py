@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pipeline.query import OpenRun, ProfiledSample
+from pipeline.query.open_run import OpenRun, ProfiledSample
 from pipeline.report.captions import Piece, marked
 from pipeline.report.thumbnails import SIDE, Outline, Thumbnail, outlines, thumbnail
 from pipeline.schema import CLUSTER_ID

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.query import OpenRun
+from pipeline.query.open_run import OpenRun
 from pipeline.schema import RejectReason
 
 EXAMPLES = 3

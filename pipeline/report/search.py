@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.query import OpenRun
+from pipeline.query.open_run import OpenRun
 from pipeline.schema import TextClass
 
 FAILED = "failed"

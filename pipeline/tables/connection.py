@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pipeline.sandbox import connect
+from pipeline.query.sandbox import connect
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.table_files import MARKDOWN_ROWS, escaped, markdown
-from jobs.tables import centroids_of, run_tables
+from jobs.tables import run_tables
 from pipeline.claims import claim
 from pipeline.clustering import ClusterModel
 from pipeline.clusters import MODEL, cluster_facts, cluster_fields
@@ -28,6 +28,8 @@ from pipeline.fingerprint import digest
 from pipeline.folder import Folder
 from pipeline.run import Run, RunError
 from pipeline.shards import Shard, list_shards
+from pipeline.tables.clusters import cluster_tables
+from pipeline.tables.of_run import centroids_to_merge
 from pipeline.tables.sensitivity import SpotterAccuracy
 from pipeline.tables.sheets import HEADING, MARGIN, MISSING, TILE
 from pipeline.tables.table1 import IdentityError
@@ -229,11 +231,12 @@ def test_other_centroids_than_those_of_the_profiles_are_not_used(clustered) -> N
     config = run.config()
     run.write_bytes(replace(model, centroids=model.centroids + 1).to_bytes(), clusters_of(config), MODEL)
     run.write_json({"digest": "other"}, clusters_of(config), CLUSTER_FACTS)
-    centroids, reason = centroids_of(run, config, profiles_of(config))
+    clusters = cluster_tables(run.dataset(profiles_of(config)))
+    centroids, reason = centroids_to_merge(run, config, profiles_of(config), clusters)
     assert centroids is None
     assert reason == "profiles/main were made with other clusters than clusters/main."
     run.remove(clusters_of(config), CLUSTER_FACTS)
-    assert "has no clusters/main yet" in centroids_of(run, config, profiles_of(config))[1]
+    assert "has no clusters/main yet" in centroids_to_merge(run, config, profiles_of(config), clusters)[1]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import open_run
-from pipeline.query import OpenRun
+from pipeline.query.open_run import OpenRun
 from pipeline.report.search import CLASSES, ORDERS, Search, count, find
 from tests.pipeline.runs import FAILED, profile, word, write_run
 

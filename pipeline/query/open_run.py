@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline import schema
-from pipeline.answer import Answer
 from pipeline.datasets import REJECTS, profiles_named
+from pipeline.query.answer import Answer
+from pipeline.query.sandbox import QueryError, connect, parse, query_errors
+from pipeline.query.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
 from pipeline.run import Run, RunError
-from pipeline.sandbox import QueryError, connect, parse, query_errors
 from pipeline.shard_table import to_table
 from pipeline.stored_images import IMAGES_AT_ONCE, StoredImages, Unavailable
-from pipeline.views import PERCENTILES_SQL, PROFILES_WITH_PERCENTILE_SQL, STORED, VIEWS
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 """Values of `?` or `$1`, or by name of `$name`."""

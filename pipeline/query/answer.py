@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.parts import ROW_GROUP_ROWS
-from pipeline.sandbox import query_errors
+from pipeline.query.sandbox import query_errors
 
 if TYPE_CHECKING:
     import pandas

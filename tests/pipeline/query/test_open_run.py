@@ -21,8 +21,8 @@ import pytest
 from pipeline import open_run, schema
 from pipeline.datasets import Dataset
 from pipeline.images import decode
+from pipeline.query.sandbox import QueryError
 from pipeline.run import RunError
-from pipeline.sandbox import QueryError
 from pipeline.shards import Shard, list_shards
 from pipeline.tables.clusters import cluster_tables
 from tests.pipeline.runs import FAILED, profile, word, write_run
@@ -367,7 +367,7 @@ def test_samples_come_with_their_pictures(pictures) -> None:
 
 
 def test_samples_of_several_shards_keep_the_order_asked_for(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.query.IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("pipeline.query.open_run.IMAGES_AT_ONCE", 4)
     archives = {name: tar(samples(6, start)) for name, start in (("a", 0), ("b", 100))}
     drawn, shards = [], []
     for name, archive in archives.items():

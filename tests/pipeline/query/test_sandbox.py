@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sandbox import CLOSED_FUNCTIONS, Query, QueryError, connect, parse
+from pipeline.query.sandbox import CLOSED_FUNCTIONS, Query, QueryError, connect, parse
 
 VIEWS = ("profiles", "words")
 
