@@ -31,7 +31,6 @@ CLOSED: Mapping[str, str] = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
     "allow_persistent_secrets": "false",
-    "lock_configuration": "true",
     # No wall: DuckDB takes an Arrow dataset for one row, and would build the hash table of a join from all profiles.
     "disabled_optimizers": "build_side_probe_side",
 }
@@ -80,7 +79,11 @@ def connect(spill: str, memory_limit: str | None = None) -> duckdb.DuckDBPyConne
         **({"memory_limit": memory_limit} if memory_limit else {}),
     }
     with query_errors():
-        return duckdb.connect(":memory:", config=config)
+        connection = duckdb.connect(":memory:", config=config)
+        # Left on, it writes its bar to standard output after two seconds, which is where answers go.
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET lock_configuration = true")
+        return connection
 
 
 def parse(text: str, views: Collection[str], connection: duckdb.DuckDBPyConnection) -> Query:

@@ -68,6 +68,33 @@ def test_classes_and_rates_are_near_the_truth(quickstart) -> None:
     assert sum(off) / len(off) < 0.04
 
 
+def test_tables_corrected_by_the_measured_accuracy_tell_the_truth(quickstart, folder) -> None:
+    """What the spotter does on the demo is counted against its truth; Table 1, told of it, holds the truth's values."""
+    _, rows = quickstart
+    (hits, with_text), (quiet, without) = (0, 0), (0, 0)
+    read = drawn = 0
+    for row, truth in rows:
+        found = row["text_class"] != "none"
+        if truth["text_class"] == "none":
+            quiet, without = quiet + (not found), without + 1
+        else:
+            hits, with_text = hits + found, with_text + 1
+        # Words of the captions that stand in the image: those that a CoTR is made of.
+        drawn += len(truth["co_emb_words"])
+        read += len(set(truth["co_emb_words"]) & set(row["co_emb_words"]))
+    accuracy = {"sensitivity": hits / with_text, "specificity": quiet / without, "word-recall": read / drawn}
+    options = [text for name, value in accuracy.items() for text in (f"--{name}", f"{value!r}")]
+    parrotscope("tables", "runs/quickstart", "--no-sheets", *options, folder=folder)
+    table = pq.read_table(folder / "runs/quickstart/tables/table1.parquet").to_pylist()
+    corrected = {row["name"]: row for row in table if row["corrected_ours"] is not None}
+    assert corrected["text_share"]["corrected_ours"] == pytest.approx(with_text / len(rows))
+    cotr = sum(truth["cotr"] for _, truth in rows) / len(rows)
+    assert corrected["cotr_macro"]["corrected_low_95"] < cotr < corrected["cotr_macro"]["corrected_high_95"]
+    assert corrected["cotr_macro"]["corrected_ours"] == pytest.approx(cotr, rel=0.02)
+    in_text = cotr * len(rows) / with_text
+    assert corrected["cotr_macro_in_text"]["corrected_ours"] == pytest.approx(in_text, rel=0.02)
+
+
 def test_scores_of_drawn_captions_beat_unmentioned_text(quickstart) -> None:
     """The embedded CLIP reads: a caption that quotes the drawn word scores above one that promises another."""
     _, rows = quickstart

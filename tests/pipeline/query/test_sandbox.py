@@ -272,5 +272,11 @@ def test_memory_that_is_none_is_refused() -> None:
         connect("spill", "lots")
 
 
+def test_a_long_query_draws_no_bar_among_its_answers(tmp_path) -> None:
+    """DuckDB begins one after two seconds, on standard output."""
+    with connect(str(tmp_path)) as connection:
+        assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+
+
 def test_closed_functions_are_spelled_as_the_parser_spells_them() -> None:
     assert all(name == name.lower() for name in CLOSED_FUNCTIONS)
