@@ -8,7 +8,7 @@ setting, should the first wall have a hole.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,10 @@ def connect(spill: str, memory_limit: str | None = None) -> duckdb.DuckDBPyConne
     }
     with query_errors():
         connection = duckdb.connect(":memory:", config=config)
-        # Left on, it writes its bar to standard output after two seconds, which is where answers go.
-        connection.execute("SET enable_progress_bar = false")
+        # Left on, it writes its bar to standard output after two seconds, which is where answers go. A notebook that
+        # lacks ipywidgets has no bar, and refuses even this.
+        with suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
         connection.execute("SET lock_configuration = true")
         return connection
 

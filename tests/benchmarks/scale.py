@@ -45,7 +45,7 @@ def main() -> None:
     console.print(table)
 
 
-def measure(folder: str, parts: int, part_rows: int, lean: bool) -> Iterator[tuple[str, float, float]]:
+def measure(folder: str, parts: int, part_rows: int, lean: bool = False) -> Iterator[tuple[str, float, float]]:
     """What was done, its seconds, and the most memory (GB) that one of its processes held."""
     run = Run(folder)
     lacking = sorted(set(range(parts)) - set(map(int, run.done(PROFILES))))
