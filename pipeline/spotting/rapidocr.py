@@ -7,10 +7,9 @@ breaks a line with one full-width character in it into single characters.
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,15 @@ MODELS = Path(rapidocr.__file__).parent / "models"
 DETECTOR = "PP-OCRv6_det_small.onnx"
 RECOGNISER = "PP-OCRv6_rec_small.onnx"
 
-_STRIDE = 32  # the detector's sides are multiples of it
+_REVISION = 2  # of this module: raised by whatever may change a word and is no setting
+
+# A shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all of them kept.
+# Every line is a call of its own, for one thread is as fast with it: it never depends on its neighbours.
+_SIDE_STEP = 160  # of the detector's input, whose stride is 32
 _MAX_LINES = 1000
 _LINE_HEIGHT = 48  # of the recogniser
-_WIDTH_STEP = 160  # of the recogniser's input: one width for many lines, so that they can share a call
-_MIN_WIDTH = 320  # what it was trained at
+_WIDTH_STEP = 64  # of the recogniser's input; it was trained at 320, and reads short words as well without the padding
 _MAX_WIDTH = 3840  # a line 80 times as long as high; longer ones are squeezed
-_COLUMNS = 1920  # input columns of one call; a column costs 40 KB of output (18,710 characters each 8)
 _TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
 _GREY = 127  # the padding of a line: zero after normalisation
 
@@ -86,8 +87,8 @@ class RapidOCRSpotter:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # all workers of a machine would be pinned to its first cores
-            # Compiled kernels kept, each for one shape of input. OpenVINO's own 5,000 grow to 1 GB.
-            "CPU_RUNTIME_CACHE_CAPACITY": 500,
+            # Compiled kernels kept, those of all shapes up to 960 pixels: some 70 a shape, and some 5 MB.
+            "CPU_RUNTIME_CACHE_CAPACITY": 3000,
         }
         detector, recogniser = (_read_model(core, MODELS / name) for name in (DETECTOR, RECOGNISER))
         alphabet = recogniser.get_rt_info()["framework"]["character"].value.splitlines()
@@ -106,6 +107,7 @@ class RapidOCRSpotter:
     def fingerprint(self) -> dict[str, Any]:
         return {
             **self._config.model_dump(exclude={"name"}),
+            "revision": _REVISION,
             "precision": self._precision,
             "language": "multi",
             "detector": _sha256(MODELS / DETECTOR),
@@ -119,9 +121,9 @@ class RapidOCRSpotter:
         height, width = image.shape[:2]
         source = _shrink(image, self._config.recognition_side)
         scale = np.array([width / source.shape[1], height / source.shape[0]])
-        lines = self.detect(source)
         words = []
-        for line, reading in zip(lines, self.recognise(lines), strict=True):
+        for line in self.detect(source):
+            reading = self.recognise(line)
             if not reading.text or reading.confidences.mean() < self._config.text_score:
                 continue
             box = line.quad + self._margin * (line.quad[::-1] - line.quad)
@@ -134,30 +136,24 @@ class RapidOCRSpotter:
     def detect(self, image: Image) -> list[Line]:
         """Lines of text from top to bottom and left to right.
 
-        The image is scaled to the longest side and filled up with black to the detector's stride. (RapidOCR
-        stretches it instead, and gives up where a side comes to nothing.)
+        The image is scaled to the longest side and filled up with black to sides that the detector has kernels for.
+        (RapidOCR stretches it instead, and gives up where a side comes to nothing.)
         """
         small = _shrink(image, self._config.longest_side)
         height, width = small.shape[:2]
-        canvas = np.zeros((1, *(-(-side // _STRIDE) * _STRIDE for side in (height, width)), 3), np.uint8)
+        canvas = np.zeros((1, _up(height, _SIDE_STEP), _up(width, _SIDE_STEP), 3), np.uint8)
         canvas[0, :height, :width] = small
         text = self._detector(canvas, share_outputs=True)[0][:, :, :height, :width]
         boxes, _ = self._to_boxes(text, image.shape[:2])
         return [_cut(image, box.astype(np.float32)) for box in TextDetector.sorted_boxes(boxes)]
 
-    def recognise(self, lines: Sequence[Line]) -> list[Reading]:
-        """Read lines, of one image or of many: but for rounding, no line depends on the others."""
-        readings: dict[int, Reading] = {}
-        for width, batch in _batches(lines):
-            strips = np.full((len(batch), _LINE_HEIGHT, width, 3), _GREY, np.uint8)
-            for strip, index in zip(strips, batch, strict=True):
-                strip[:, : lines[index].strip.shape[1]] = lines[index].strip
-            probabilities = self._recogniser(strips, share_outputs=True)[0]
-            classes, confidences = probabilities.argmax(axis=2), probabilities.max(axis=2)
-            for row, index in enumerate(batch):
-                share = lines[index].strip.shape[1] / width
-                readings[index] = self._decode(classes[row], confidences[row], share)
-        return [readings[index] for index in range(len(lines))]
+    def recognise(self, line: Line) -> Reading:
+        """Read one line, filled up with grey to a width that the recogniser has kernels for."""
+        length = line.strip.shape[1]
+        canvas = np.full((1, _LINE_HEIGHT, _up(length, _WIDTH_STEP), 3), _GREY, np.uint8)
+        canvas[0, :, :length] = line.strip
+        probabilities = self._recogniser(canvas, share_outputs=True)[0][0]
+        return self._decode(probabilities.argmax(axis=1), probabilities.max(axis=1), length / canvas.shape[2])
 
     def _decode(self, classes: npt.NDArray[np.int64], confidences: npt.NDArray[np.float32], share: float) -> Reading:
         """Greedy CTC over (T,) columns, of which the line takes the first `share`; characters meet midway."""
@@ -237,14 +233,6 @@ def _sides(quad: Quad) -> tuple[float, float]:
     return max(top, bottom), max(left, right)
 
 
-def _batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
-    """Widths of input and the lines that share it; each line has the width it would have alone."""
-
-    def padded(index: int) -> int:
-        width: int = lines[index].strip.shape[1]
-        return max(_MIN_WIDTH, math.ceil(width / _WIDTH_STEP) * _WIDTH_STEP)
-
-    for width, group in groupby(sorted(range(len(lines)), key=padded), key=padded):
-        indices, size = list(group), max(1, _COLUMNS // width)
-        for start in range(0, len(indices), size):
-            yield width, indices[start : start + size]
+def _up(size: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-size // step) * step

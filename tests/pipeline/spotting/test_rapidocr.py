@@ -107,18 +107,25 @@ def test_words_do_not_depend_on_the_number_of_threads(spotter: RapidOCRSpotter):
     assert single.fingerprint() == spotter.fingerprint()
 
 
-def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
+def test_an_image_has_the_same_words_whatever_is_spotted_beside_it(spotter: RapidOCRSpotter):
     image, _ = draw(SCENE, (480, 300))
     wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
-    lines = [*spotter.detect(image), *spotter.detect(wide), *spotter.detect(image)]
-    together = spotter.recognise(lines)
-    assert len(together) == len(lines) == 5
-    for line, reading in zip(lines, together, strict=True):
-        (alone,) = spotter.recognise([line])
-        assert alone.text == reading.text
-        assert alone.bounds.tolist() == reading.bounds.tolist()
-        np.testing.assert_allclose(alone.confidences, reading.confidences, atol=1e-2)
-    assert together[2].text == "a much longer line of text than any other"
+    before, other, after = spotter.spot([image, wide, image])
+    (alone,) = spotter.spot([image])
+    assert texts(other.words) == "a much longer line of text than any other".split()
+    for spotting in (before, after):
+        assert texts(spotting.words) == texts(alone.words)
+        for word, same in zip(spotting.words, alone.words, strict=True):
+            assert word.confidence == same.confidence
+            assert word.polygon.tolist() == same.polygon.tolist()
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 900])
+def test_a_line_of_any_length_is_read(spotter: RapidOCRSpotter, length: int):
+    strip = np.full((48, length, 3), 255, np.uint8)
+    reading = spotter.recognise(rapidocr.Line(np.zeros((4, 2), np.float32), strip))
+    assert len(reading.confidences) == len(reading.text)
+    assert (reading.bounds[0], reading.bounds[-1]) == (0, 1)
 
 
 def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
@@ -151,6 +158,7 @@ def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
     assert json.loads(json.dumps(fields)) == fields
     assert fields["precision"] in ("bf16", "fp32")
     assert fields["longest_side"] == 960
+    assert fields["revision"] == 2
     assert len(fields["detector"]) == len(fields["recogniser"]) == 64
     assert fields["detector"] != fields["recogniser"]
     assert "name" not in fields
