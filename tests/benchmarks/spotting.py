@@ -20,7 +20,7 @@ from jobs.session import session
 from pipeline.config import ResourcesConfig
 from pipeline.spotting import Image, load_spotter
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.rapidocr import resolve_precision
+from pipeline.spotting.openvino_models import resolve_precision
 from pipeline.threads import limit_threads
 from tests.benchmarks.figure import Figure
 from tests.conftest import SHARED_DATA

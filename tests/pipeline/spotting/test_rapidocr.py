@@ -10,7 +10,8 @@ from PIL import ImageDraw, ImageFont
 from pipeline.schema import SpotStatus
 from pipeline.spotting import Image, Word, rapidocr
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter, resolve_precision
+from pipeline.spotting.openvino_models import read_model, resolve_precision
+from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter
 
 Bounds = tuple[float, float, float, float]
 
@@ -120,12 +121,27 @@ def test_an_image_has_the_same_words_whatever_is_spotted_beside_it(spotter: Rapi
             assert word.polygon.tolist() == same.polygon.tolist()
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 900])
-def test_a_line_of_any_length_is_read(spotter: RapidOCRSpotter, length: int):
-    strip = np.full((48, length, 3), 255, np.uint8)
-    reading = spotter.recognise(rapidocr.Line(np.zeros((4, 2), np.float32), strip))
-    assert len(reading.confidences) == len(reading.text)
-    assert (reading.bounds[0], reading.bounds[-1]) == (0, 1)
+def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
+    image, _ = draw(SCENE, (480, 300))
+    wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
+    lines = [*spotter.detect(image), *spotter.detect(wide), *3 * spotter.detect(image)]
+    together = spotter.recognise(lines)
+    assert len(together) == len(lines) == 9
+    for line, reading in zip(lines, together, strict=True):
+        (alone,) = spotter.recognise([line])
+        assert alone.text == reading.text
+        assert alone.bounds.tolist() == reading.bounds.tolist()
+        np.testing.assert_allclose(alone.confidences, reading.confidences, atol=1e-2)
+    assert together[2].text == "a much longer line of text than any other"
+
+
+@pytest.mark.parametrize("lengths", [[], [1], [64, 65, 63, 64, 64, 900, 5], [300] * 9])
+def test_every_line_is_in_one_call_of_a_width_that_holds_it(lengths: list[int]):
+    lines = [rapidocr.Line(np.zeros((4, 2), np.float32), np.zeros((48, n, 3), np.uint8)) for n in lengths]
+    calls = list(rapidocr._batches(lines))
+    assert sorted(index for _, batch in calls for index in batch) == list(range(len(lengths)))
+    assert all(0 <= width - lengths[index] < 64 for width, batch in calls for index in batch)
+    assert {(width > 256, len(batch)) for width, batch in calls} <= {(False, 4), (False, 1), (True, 1)}
 
 
 def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
@@ -134,7 +150,7 @@ def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
     path = MODELS / rapidocr.DETECTOR
     bare = core.compile_model(core.read_model(path), "CPU", precise)
-    prepared = core.compile_model(rapidocr._read_model(core, path), "CPU", precise)
+    prepared = core.compile_model(read_model(core, path), "CPU", precise)
     bgr = (image[..., ::-1].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
     np.testing.assert_allclose(prepared(image)[0], bare(bgr.astype(np.float32))[0], atol=1e-4)
 
