@@ -31,7 +31,7 @@ RECOGNISER = "PP-OCRv6_rec_small.onnx"
 
 _REVISION = 2  # of this module: raised by whatever may change a word and is no setting
 
-# A shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all of them kept.
+# Every shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all are kept.
 _SIDE_STEP = 160  # of the detector's input, whose stride is 32
 _STRETCH = 0.15  # most of it, along a side, that saves filling up
 _MAX_LINES = 1000
@@ -88,7 +88,7 @@ class RapidOCRSpotter:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # all workers of a machine would be pinned to its first cores
-            # Compiled kernels kept, those of all shapes up to 960 pixels: some 70 a shape, and some 5 MB.
+            # Compiled kernels kept: some 70 and 4 MB for each shape of input, of which there are 36 up to 960 pixels.
             "CPU_RUNTIME_CACHE_CAPACITY": 3000,
         }
         detector, recogniser = (read_model(core, MODELS / name) for name in (DETECTOR, RECOGNISER))

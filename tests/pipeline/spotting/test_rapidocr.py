@@ -81,6 +81,17 @@ def test_any_size_of_image_has_an_outcome(spotter: RapidOCRSpotter, shape: tuple
     assert (spotting.status, spotting.words) == (SpotStatus.OK, ())
 
 
+@pytest.mark.parametrize(
+    ("side", "near"), [(480, 480), (500, 480), (450, 480), (720, 640), (400, 400), (140, 160), (139, 139), (1, 1)]
+)
+def test_a_side_is_stretched_to_one_that_has_kernels_where_that_is_little(side: int, near: int):
+    assert rapidocr._near(side) == near
+
+
+def test_images_up_to_the_longest_side_come_in_few_shapes():
+    assert {rapidocr._up(rapidocr._near(side), 160) for side in range(1, 961)} == set(range(160, 961, 160))
+
+
 def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
     good, _ = draw([("sound", 60, 50)], (300, 160))
     bad = np.zeros((64, 64, 3), np.uint8)
