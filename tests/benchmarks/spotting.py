@@ -153,10 +153,14 @@ def beside_stock(scores: Sequence[Score], stock_scores: Sequence[Score]) -> str:
     draws = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
     found, stock_found, written, stock_written, spotted, stock_spotted = (draws @ counts).T
     told = []
-    for name, one, other in (
-        ("recall", found / written, stock_found / stock_written),
-        ("precision", found / spotted, stock_found / stock_spotted),
+    for name, rate, stock_rate in (
+        ("recall", (found, written), (stock_found, stock_written)),
+        ("precision", (found, spotted), (stock_found, stock_spotted)),
     ):
-        low, middle, high = np.quantile(100 * (one - other), (0.025, 0.5, 0.975))
+        # Where all drawn images are without text, as happens among a handful, there is no rate to divide for.
+        one, other = (
+            np.divide(*counted, out=np.full(RESAMPLES, np.nan), where=counted[1] > 0) for counted in (rate, stock_rate)
+        )
+        low, middle, high = np.nanquantile(100 * (one - other), (0.025, 0.5, 0.975))
         told.append(f"{name} {middle:+.2f} points [{low:+.2f}, {high:+.2f}]")
     return ", ".join(told)
