@@ -20,17 +20,21 @@ class RapidOCRConfig(_Spotter):
         960,
         ge=32,
         le=4096,
-        description="pixels the detector sees along a side; smaller images are not enlarged",
+        description="pixels the detector sees along a side; smaller images are enlarged by 15 % at most",
     )
     recognition_side: Whole = Field(
         2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"
     )
     pixel_threshold: Number = Field(0.3, ge=0, le=1, description="text probability of a pixel that is text")
-    box_threshold: Number = Field(0.5, ge=0, le=1, description="mean text probability of a region that is a line")
+    box_threshold: Number = Field(
+        0.35, ge=0, le=1, description="mean text probability of a region that is a line (RapidOCR: 0.5)"
+    )
     unclip_ratio: Number = Field(
         1.6, gt=0, le=4, description="a region grows by its area over its perimeter times this"
     )
-    text_score: Number = Field(0.5, ge=0, le=1, description="mean character confidence of a line that is kept")
+    text_score: Number = Field(
+        0.7, ge=0, le=1, description="mean character confidence of a line that is kept (RapidOCR: 0.5)"
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
 
 

@@ -17,11 +17,11 @@ from pipeline.demo.shards import draw_demo
 from pipeline.images import ImageError, decode
 from pipeline.samples import RawSample, read_samples
 from pipeline.spotting import Image
-from tests.benchmarks import assignment, overlap, precision, query, throughput
+from tests.benchmarks import assignment, overlap, precision, query, spotting, throughput
 from tests.benchmarks.figure import Figure
 from tests.conftest import SHARED_DATA
 
-KINDS = ("throughput", "precision", "overlap", "assignment", "query")
+KINDS = ("throughput", "precision", "spotting", "overlap", "assignment", "query")
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
         if "precision" in kinds:
             images = [_pixels(sample) for sample in samples]
             yield from precision.measure(images, [sample.caption for sample in samples], source, threads)
+    if "spotting" in kinds:
+        yield from spotting.measure(threads, most)
     if "overlap" in kinds:
         yield from overlap.measure()
     if "assignment" in kinds:

@@ -11,7 +11,7 @@ from pipeline.clip_model import resolve_precision
 from pipeline.config import ClipConfig
 from pipeline.spotting import Image, load_spotter
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.rapidocr import resolve_precision as resolve_spotter_precision
+from pipeline.spotting.openvino_models import resolve_precision as resolve_spotter_precision
 from tests.benchmarks.figure import Figure
 
 BATCH = 64

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.benchmarks import scale
 from tests.benchmarks.query import measure
+from tests.benchmarks.spotting import beside_stock
+from tests.pipeline.spotting.truth import Score
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,3 +31,13 @@ def test_tables_at_scale_are_asked_of_parts_and_of_compacted_files(tmp_path) -> 
     assert scale.Run(str(tmp_path)).compacted(scale.PROFILES, {"00000", "00001", "00002"})
     again = next(scale.measure(str(tmp_path), parts=3, part_rows=50))
     assert again[0] == "drawing 0 parts"
+
+
+def test_a_spotter_beside_stock_has_an_interval_over_images() -> None:
+    stock = [Score(found=8, written=10, spotted=10)] * 50
+    assert beside_stock(stock, stock) == "recall +0.00 points [+0.00, +0.00], precision +0.00 points [+0.00, +0.00]"
+    # One word in ten more, in half of the images: five points, and more or less so by which half is drawn.
+    better = [Score(found=8 + number % 2, written=10, spotted=10) for number in range(50)]
+    name, difference, _, low, high, *_ = beside_stock(better, stock).replace("[", "").replace(",", "").split(" ")
+    assert name == "recall"
+    assert 0 < float(low) < 5 == float(difference) < float(high.rstrip("]")) < 10

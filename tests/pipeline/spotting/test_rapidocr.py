@@ -10,7 +10,8 @@ from PIL import ImageDraw, ImageFont
 from pipeline.schema import SpotStatus
 from pipeline.spotting import Image, Word, rapidocr
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter, resolve_precision
+from pipeline.spotting.openvino_models import read_model, resolve_precision
+from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter
 
 Bounds = tuple[float, float, float, float]
 
@@ -80,6 +81,17 @@ def test_any_size_of_image_has_an_outcome(spotter: RapidOCRSpotter, shape: tuple
     assert (spotting.status, spotting.words) == (SpotStatus.OK, ())
 
 
+@pytest.mark.parametrize(
+    ("side", "near"), [(480, 480), (500, 480), (450, 480), (720, 640), (400, 400), (140, 160), (139, 139), (1, 1)]
+)
+def test_a_side_is_stretched_to_one_that_has_kernels_where_that_is_little(side: int, near: int):
+    assert rapidocr._near(side) == near
+
+
+def test_images_up_to_the_longest_side_come_in_few_shapes():
+    assert {rapidocr._up(rapidocr._near(side), 160) for side in range(1, 961)} == set(range(160, 961, 160))
+
+
 def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
     good, _ = draw([("sound", 60, 50)], (300, 160))
     bad = np.zeros((64, 64, 3), np.uint8)
@@ -107,12 +119,25 @@ def test_words_do_not_depend_on_the_number_of_threads(spotter: RapidOCRSpotter):
     assert single.fingerprint() == spotter.fingerprint()
 
 
+def test_an_image_has_the_same_words_whatever_is_spotted_beside_it(spotter: RapidOCRSpotter):
+    image, _ = draw(SCENE, (480, 300))
+    wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
+    before, other, after = spotter.spot([image, wide, image])
+    (alone,) = spotter.spot([image])
+    assert texts(other.words) == "a much longer line of text than any other".split()
+    for spotting in (before, after):
+        assert texts(spotting.words) == texts(alone.words)
+        for word, same in zip(spotting.words, alone.words, strict=True):
+            assert word.confidence == same.confidence
+            assert word.polygon.tolist() == same.polygon.tolist()
+
+
 def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
     image, _ = draw(SCENE, (480, 300))
     wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
-    lines = [*spotter.detect(image), *spotter.detect(wide), *spotter.detect(image)]
+    lines = [*spotter.detect(image), *spotter.detect(wide), *3 * spotter.detect(image)]
     together = spotter.recognise(lines)
-    assert len(together) == len(lines) == 5
+    assert len(together) == len(lines) == 9
     for line, reading in zip(lines, together, strict=True):
         (alone,) = spotter.recognise([line])
         assert alone.text == reading.text
@@ -121,13 +146,22 @@ def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
     assert together[2].text == "a much longer line of text than any other"
 
 
+@pytest.mark.parametrize("lengths", [[], [1], [64, 65, 63, 64, 64, 900, 5], [300] * 9])
+def test_every_line_is_in_one_call_of_a_width_that_holds_it(lengths: list[int]):
+    lines = [rapidocr.Line(np.zeros((4, 2), np.float32), np.zeros((48, n, 3), np.uint8)) for n in lengths]
+    calls = list(rapidocr._batches(lines))
+    assert sorted(index for _, batch in calls for index in batch) == list(range(len(lengths)))
+    assert all(0 <= width - lengths[index] < 64 for width, batch in calls for index in batch)
+    assert {(width > 256, len(batch)) for width, batch in calls} <= {(False, 4), (False, 1), (True, 1)}
+
+
 def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
     core = openvino.Core()
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
     path = MODELS / rapidocr.DETECTOR
     bare = core.compile_model(core.read_model(path), "CPU", precise)
-    prepared = core.compile_model(rapidocr._read_model(core, path), "CPU", precise)
+    prepared = core.compile_model(read_model(core, path), "CPU", precise)
     bgr = (image[..., ::-1].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
     np.testing.assert_allclose(prepared(image)[0], bare(bgr.astype(np.float32))[0], atol=1e-4)
 
@@ -151,6 +185,7 @@ def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
     assert json.loads(json.dumps(fields)) == fields
     assert fields["precision"] in ("bf16", "fp32")
     assert fields["longest_side"] == 960
+    assert fields["revision"] == 2
     assert len(fields["detector"]) == len(fields["recogniser"]) == 64
     assert fields["detector"] != fields["recogniser"]
     assert "name" not in fields
