@@ -1,6 +1,7 @@
 """Play rounds of random faults; the exit status is 1 if any of them found a bug."""
 
 import argparse
+import logging
 import shutil
 import signal
 import sys
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.campaign import rounds, stage, summary, told
+from tests.faults.rounds import Result
 
 
 def main() -> None:
@@ -21,19 +23,22 @@ def main() -> None:
     numbers = range(asked.first, asked.first + asked.rounds) if asked.round is None else [asked.round]
     # So that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="faults"))
-    results = []
-    with stage(folder, asked.seed) as scene:
-        if scene.disk.refusal:
-            print(f"no disk will be full: {scene.disk.refusal}")
-        for result in rounds(scene, asked.seed, numbers):
-            results.append(result)
-            kinds = ", ".join(f"{kind} {times}" for kind, times in result.struck.items()) or "nothing struck"
-            wrong = "a bug" if result.problems else "equal"
-            print(f"round {result.plan.number}: {wrong} after {result.commands} commands: {kinds}", flush=True)
-            if result.problems:
-                print(told(result), flush=True)
-    print(summary(results))
+    results: list[Result] = []
+    try:
+        with stage(folder, asked.seed) as scene:
+            if scene.disk.refusal:
+                print(f"no disk will be full: {scene.disk.refusal}")
+            for result in rounds(scene, asked.seed, numbers):
+                results.append(result)
+                kinds = ", ".join(f"{kind} {times}" for kind, times in result.struck.items()) or "nothing struck"
+                wrong = "a bug" if result.problems else "equal"
+                print(f"round {result.plan.number}: {wrong} after {result.commands} commands: {kinds}", flush=True)
+                if result.problems:
+                    print(told(result), flush=True)
+    finally:
+        print(summary(results))
     if any(result.problems for result in results):
         sys.exit(f"kept: {folder}")
     shutil.rmtree(folder)

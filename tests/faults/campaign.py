@@ -39,6 +39,7 @@ def stage(folder: Path, seed: int) -> Iterator[Stage]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         patch.setenv("PYTHONPATH", str(REPOSITORY))
         patch.setenv("RAY_TMPDIR", str(folder))
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers, not the drivers
         patch.setenv("TMPDIR", str(tmpfs.folder / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         nodes = stack.enter_context(cluster())

@@ -10,6 +10,7 @@ import psutil
 from ray.cluster_utils import Cluster
 
 NODES = 2
+OURS = ("ray::ExtractActor", "ray::ProfileActor", "ray::Board", "ray::_call")
 STORE_BYTES = 80 << 20
 HEALTH = {
     # A lost node is known in seconds; Ray's own setting takes a quarter of a minute.
@@ -143,10 +144,9 @@ def _children(raylet: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 def _works(process: psutil.Process) -> bool:
-    """Whether Ray has named the process after an actor or a task."""
+    """Whether Ray has named the process after an actor or a task of ours."""
     with suppress(psutil.NoSuchProcess):
-        name = "".join(process.cmdline()[:1])
-        return name.startswith("ray::") and not name.startswith("ray::IDLE")
+        return "".join(process.cmdline()[:1]).startswith(OURS)
     return False
 
 

@@ -107,5 +107,5 @@ def _status_differences(run: Run, made: Sequence[Dataset]) -> list[str]:
     console: Any = Console(file=io.StringIO(), width=200)
     print_status(run.url, console)
     said = console.file.getvalue()
-    lines = [rf"^│ {dataset} +│ +{SHARDS} │ +0 │" for dataset in made if dataset != REJECTS] + ["^failed shards: 0$"]
+    lines = [rf"^│ {dataset} +│ +{SHARDS} +│ +0 +│" for dataset in made if dataset != REJECTS] + ["^failed shards: 0$"]
     return [f"status does not say {line}: {said}" for line in lines if not re.search(line, said, re.MULTILINE)]
