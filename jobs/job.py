@@ -131,8 +131,7 @@ def run_alone(title: str, config: Config, function: Callable[..., str], *argumen
         JobError: the process was lost.
         Exception: whatever the function raises.
     """
-    # One at least: a cluster may have lost all nodes but the head and get new ones.
-    cpus = max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
+    cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     task = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_call)
     try:
         said: str = ray.get(task.remote(function, arguments, cpus))

@@ -40,6 +40,9 @@ def stage(folder: Path, seed: int) -> Iterator[Stage]:
         patch.setenv("PYTHONPATH", str(REPOSITORY))
         patch.setenv("RAY_TMPDIR", str(folder))
         patch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve the workers, not the drivers
+        # Workers that wait for work cost time to start; ours are started with an environment of their own.
+        patch.setenv("RAY_prestart_worker_first_driver", "0")
+        patch.setenv("RAY_enable_worker_prestart", "0")
         patch.setenv("TMPDIR", str(tmpfs.folder / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         nodes = stack.enter_context(cluster())
@@ -64,8 +67,9 @@ def summary(results: Iterable[Result]) -> str:
     done = list(results)
     struck = sum((result.struck for result in done), Counter[str]())
     seconds = sum(result.seconds for result in done)
-    lines = [
-        f"{len(done)} rounds in {seconds:.0f} s, {sum(result.commands for result in done)} commands, "
-        f"{struck.total()} faults, {sum(bool(result.problems) for result in done)} rounds with a bug"
-    ]
-    return "\n".join([*lines, *(f"  {kind}: {struck[kind]}" for kind in KINDS), f"  in {os.cpu_count()} cores"])
+    first = (
+        f"{len(done)} rounds in {seconds:.0f} s on {os.cpu_count()} cores: "
+        f"{sum(result.commands for result in done)} commands, {struck.total()} faults, "
+        f"{sum(bool(result.problems) for result in done)} rounds with a bug"
+    )
+    return "\n".join([first, *(f"  {kind}: {struck[kind]}" for kind in KINDS)])

@@ -21,7 +21,7 @@ from tests.faulty_proxy import FaultyProxy
 COMMANDS = 6
 """How often the same command may be started in a round; the faults end before the last two."""
 
-HANG_SECONDS = 100.0
+HANG_SECONDS = 240.0
 """A command that long without a new part hangs."""
 
 SPOT_SECONDS = 0.02
@@ -56,7 +56,7 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-class Hang(Exception):  # noqa: N818 - a state
+class HangError(Exception):
     """A command made no part for HANG_SECONDS."""
 
 
@@ -86,7 +86,7 @@ class _Play:
         self._began = time.monotonic()
         try:
             self._until_done()
-        except Hang:
+        except HangError:
             result.problems.append("a command hangs")
         finally:
             stage.proxy.disarm()
@@ -101,11 +101,12 @@ class _Play:
             result.problems += self._left_behind()
             result.problems += stage.world.differences(self._run, self._plan.command)
         result.seconds = time.monotonic() - self._began
-        if result.problems:
-            self._run.fs.get(self._run.root, f"{self._folder}/run", recursive=True)
-        else:
+        if not result.problems:
             shutil.rmtree(self._folder)
-        self._run.fs.rm(self._run.root, recursive=True)
+        if self._run.exists():
+            if result.problems:
+                self._run.fs.get(self._run.root, f"{self._folder}/run", recursive=True)
+            self._run.fs.rm(self._run.root, recursive=True)
         return result
 
     def _until_done(self) -> None:
@@ -142,7 +143,7 @@ class _Play:
             if (now_there := self._parts()) != there:
                 there, changed = now_there, time.monotonic()
             if time.monotonic() - changed > HANG_SECONDS:
-                raise Hang
+                raise HangError
             if self._is_due(there):
                 self._strike(self._waiting.pop(0), there)
             time.sleep(TICK_SECONDS)
@@ -184,9 +185,10 @@ class _Play:
             case "fill disk" if self._stage.disk.refusal is None:
                 self._stage.disk.fill(int(amount * DISK_BYTES))
             case _:
-                return self._note(f"{fault.kind}: nothing to strike")
+                self._note(f"{fault.kind}: nothing to strike")
+                return
         self._result.struck[fault.kind] += 1
-        return self._note(f"{there} parts: {fault}")
+        self._note(f"{there} parts: {fault}")
 
     def _parts(self) -> int:
         if not self._plan.on_s3:

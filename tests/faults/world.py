@@ -38,7 +38,7 @@ class World:
         values = {
             "run": run,
             "input": {"shards": f"s3://{BUCKET}/*" if on_s3 else f"{self.folder}/shards/*"},
-            "clip": {"model": "embedded"},
+            "clip": {"model": "embedded", "device": "cpu"},
             "spotting": {**spotter, "settings": {"seconds": seconds}},
             "cluster": {"k": 3, "pca_dim": 8, "min_points_per_centroid": 1},
             "resources": {"address": address},
