@@ -5,10 +5,10 @@ import os
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -88,6 +88,11 @@ class FaultyProxy(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say what went wrong, unless it is that a client was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     def taken(self, method: str, path: str, first: int, last: float) -> StorageFault | None:
         """The fault of the request that has come, if it is to have one."""
         with self._lock:
@@ -143,8 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(size))
         self.end_headers()
         if self.command != "HEAD":
-            with suppress(ConnectionError):  # a client may have been killed
-                self.wfile.write(body)
+            self.wfile.write(body)
             self.close_connection = len(body) < size
 
     def _reset(self) -> None:
