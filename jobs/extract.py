@@ -49,9 +49,7 @@ class ExtractActor:
 
             clip = Clip(config.clip, threads)
         if "spot" in self._parts:
-            from pipeline.clip_model import resolve_device
-
-            spotter = load_spotter(config.spotting, threads, resolve_device(config.clip.device))
+            spotter = load_spotter(config.spotting, threads, _device(config))
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
@@ -64,6 +62,15 @@ class ExtractActor:
             board.add.remote(shard.id, rows, rejects, position)
 
         return self._extractor.extract(self._run, shard, lacking, report)
+
+
+def _device(config: Config) -> str:
+    """Torch's name of the device; torch takes seconds to load, and `cpu` needs no asking."""
+    if config.clip.device == "cpu":
+        return "cpu"
+    from pipeline.clip_model import resolve_device
+
+    return resolve_device(config.clip.device)
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:

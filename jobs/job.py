@@ -87,10 +87,12 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
             say(console, f"{job.title}: {ready.about}")
 
     if not tasks and all(same_settings(run, config, dataset) for dataset in job.datasets):
+        _tidy(job)
         return
     pool = Pool(job.actor, (run, config, *job.arguments), admit, config.resources)
     if not tasks:
         pool.probe()
+        _tidy(job)
         return
     with Reporter(job.title, run, [task.arguments[0] for task in tasks], console) as reporter:
         pool.run(tasks, reporter)
@@ -107,6 +109,19 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
                 f"{job.title}: the workers wrote {len(unseen)} parts of {dataset} that are not in {run.url} as this "
                 "process sees it: put the run on storage that all nodes reach."
             )
+    _tidy(job)
+
+
+def _tidy(job: Job) -> None:
+    """Remove what killed workers and drivers left: unfinished files, and errors of shards that are done since."""
+    run = job.run
+    run.sweep("errors", REJECTS, *job.datasets)
+    if failed := run.failed():
+        done = set.intersection(*(run.done(dataset) for dataset in job.datasets))
+        for name in (f"{shard}.json" for shard in failed & done):
+            # Another job's error is that job's.
+            if (run.read_json("errors", name) or {}).get("job") == job.title:
+                run.remove("errors", name)
 
 
 def run_alone(title: str, config: Config, function: Callable[..., str], *arguments: object) -> str:

@@ -98,7 +98,8 @@ class Pool:
         self._admitted = 0
         self._refused = 0
         # Beside the driver: heartbeats must not go with a worker's node.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._node = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(self._node, soft=False)
         self._board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
 
     def run(self, tasks: Sequence[Task], watcher: Watcher) -> None:
@@ -149,6 +150,11 @@ class Pool:
                 f"the cluster's nodes: {[{k: n.get(k, 0) for k in need} for n in nodes]}."
             )
 
+    def _check_own_node(self) -> None:
+        """Ray ends every actor of a driver whose node it takes for lost, and lets the driver wait for ever."""
+        if not any(node["Alive"] and node["NodeID"] == self._node for node in ray.nodes()):
+            raise PoolError("Ray has lost the node this command runs on; start the same command again.")
+
     def _size(self) -> int:
         """How many actors the cluster holds now."""
         total = ray.cluster_resources()
@@ -189,6 +195,7 @@ class Pool:
                 self._admit(result)
         except (RayActorError, ActorUnavailableError) as error:
             ray.kill(actor)
+            self._check_own_node()
             if task is None:
                 self._refuse(f"a worker process died while loading its models: {_detail(error)}")
             else:

@@ -1,7 +1,8 @@
 """What a job says while it runs: a live bar on a terminal, plain log lines elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from jobs.pool import TICK_SECONDS, Task
 from pipeline.run import Run
 from pipeline.secrets import plain
 from pipeline.shards import Shard
+from pipeline.storage import storage_errors
 
 LOG_SECONDS = 10.0
 """Between two plain log lines."""
@@ -78,7 +80,8 @@ class Reporter:
         self._done_bytes += self._sizes[task.shard]
         self._done_shards += 1
         if task.errors or task.shard in self._stale_errors:
-            self._run.remove("errors", f"{task.shard}.json")
+            with self._informing(task):
+                self._run.remove("errors", f"{task.shard}.json")
 
     def retried(self, task: Task) -> None:
         self._say(f"shard {task.shard}: {_brief(task.errors[-1])}; to be tried again")
@@ -91,7 +94,17 @@ class Reporter:
 
     def _write_errors(self, task: Task) -> None:
         record = {"shard": task.shard, "job": self._title, "errors": plain(task.errors)}
-        self._run.write_json(record, "errors", f"{task.shard}.json")
+        with self._informing(task):
+            self._run.write_json(record, "errors", f"{task.shard}.json")
+
+    @contextmanager
+    def _informing(self, task: Task) -> Iterator[None]:
+        """An error file only informs: storage that fails it must not end a job that goes on otherwise."""
+        try:
+            with storage_errors(self._run.url):
+                yield
+        except OSError as error:
+            self._say(f"the error file of shard {task.shard} is not as it should be: {_brief(str(error))}")
 
     def _line(self, rows: int, rejects: int) -> str:
         # In the first moments a rate says nothing.

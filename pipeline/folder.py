@@ -1,13 +1,13 @@
 """A folder, local or on any fsspec URL, in which a file appears under its final name at once or not at all."""
 
-import glob
 import json
 import os
 import platform
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,14 +67,15 @@ class Folder:
 
         fsspec's own write handles are avoided: on an exception they close, and so publish half an object.
         """
+        # Host and process (no host name has a tilde) tell `sweep` whose it is.
+        owner = f".{platform.node()}~{os.getpid()}~"
         if self.local:
             folder = os.path.dirname(final)
             os.makedirs(folder, exist_ok=True)
-            # Hidden names are passed over by every Parquet reader; host and process (no host name has a tilde)
-            # tell `sweep` whose it is.
-            spool = os.path.join(folder, f".{platform.node()}~{os.getpid()}~{uuid.uuid4().hex}.tmp")
+            # Hidden names are passed over by every Parquet reader.
+            spool = os.path.join(folder, f"{owner}{uuid.uuid4().hex}.tmp")
         else:
-            handle, spool = tempfile.mkstemp(suffix=".tmp")
+            handle, spool = tempfile.mkstemp(".tmp", owner)
             os.close(handle)
         try:
             yield spool
@@ -89,11 +90,15 @@ class Folder:
                 os.remove(spool)
 
     def sweep(self, *folders: object) -> None:
-        """Remove what writers killed on this host left here and in the folders below, where storage is local."""
-        if not self.local:
-            return
-        for folder in (self.root, *map(self.path, folders)):
-            for spool in Path(folder).glob(f".{glob.escape(platform.node())}~*.tmp"):
-                _, process, _ = spool.name.split("~")
-                if not psutil.pid_exists(int(process)):
-                    spool.unlink(missing_ok=True)
+        """Remove what writers killed on this host left.
+
+        Local storage: here and in the folders below. Elsewhere: among the temporary files, whichever run's they are.
+        """
+        places = (self.root, *map(self.path, folders)) if self.local else (tempfile.gettempdir(),)
+        ours = re.compile(rf"\.{re.escape(platform.node())}~(\d{{1,9}})~\w+\.tmp")
+        for folder in places:
+            for spool in Path(folder).glob(".*.tmp"):
+                # A temporary folder may be shared with others, who may call a file anything.
+                if (name := ours.fullmatch(spool.name)) and not psutil.pid_exists(int(name[1])):
+                    with suppress(OSError):
+                        spool.unlink()

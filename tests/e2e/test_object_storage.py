@@ -1,6 +1,7 @@
 """Shards and runs on a real S3 server on the loopback address: the rows are those of a local run."""
 
 import io
+import random
 import signal
 import tarfile
 import tempfile
@@ -14,9 +15,8 @@ from pipeline.datasets import REJECTS, SAMPLES, Dataset
 from pipeline.run import Run
 from pipeline.shards import list_shards
 from tests.e2e.command import BLANK, parrotscope, start, write_config
-from tests.e2e.cutting_proxy import CuttingProxy
-from tests.e2e.member_cutting_proxy import MemberCuttingProxy
 from tests.e2e.test_resume import wait_until
+from tests.faulty_proxy import FaultyProxy, StorageFault
 from tests.pipeline.shard_factory import encode, samples, tar
 from tests.s3_server import s3_server
 
@@ -126,33 +126,41 @@ def test_a_killed_driver_leaves_no_half_object_and_its_run_resumes(server, local
     assert_same_rows(run, local)
 
 
+@pytest.fixture
+def proxy(server):
+    """In front of the server, for who takes its port."""
+    proxy = FaultyProxy(server)
+    yield proxy
+    proxy.close()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
-def test_connections_cut_at_random_offsets_lose_nothing(server, local, tmp_path, monkeypatch, seed) -> None:
-    proxy = CuttingProxy(server, cuts=12, seed=seed)
+def test_connections_cut_at_random_offsets_lose_nothing(proxy, local, tmp_path, monkeypatch, seed) -> None:
+    rng = random.Random(seed)
+    cuts = [StorageFault(kind, rng.randrange(40), rng.random()) for kind in ("cut answer", "cut upload") * 6]
+    proxy.arm(cuts)
     config, run = on_s3(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         parrotscope("extract", config, folder=tmp_path)
-    proxy.close()
-    assert proxy.cut >= 3
+    assert {fault.kind for fault in proxy.struck} == {"cut answer", "cut upload"}
     parrotscope("profile", config, folder=tmp_path)
     assert_same_rows(run, local)
 
 
 @pytest.mark.parametrize("member", [4, 21])
 def test_a_connection_cut_where_a_member_begins_loses_nothing(
-    server, local, shards, tmp_path, monkeypatch, member
+    proxy, local, shards, tmp_path, monkeypatch, member
 ) -> None:
     """What came is a sound beginning of a tar, and only its length tells that it is not the whole."""
     with tarfile.open(fileobj=io.BytesIO(shards["a/00000.tar"])) as archive:
         boundary = archive.getmembers()[member].offset
-    proxy = MemberCuttingProxy(server, "a/00000.tar", boundary, cuts=2)
+    proxy.arm([StorageFault("cut answer", 0, name="a/00000.tar", at=boundary)] * 2)
     config, run = on_s3(tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         parrotscope("extract", config, folder=tmp_path)
-    proxy.shutdown()
-    assert proxy.cut == 2
+    assert len(proxy.struck) == 2
     assert "no_end_marker" not in {row["reason"] for row in run.dataset(REJECTS).to_table().to_pylist()}
     parrotscope("profile", config, folder=tmp_path)
     assert_same_rows(run, local)

@@ -165,3 +165,10 @@ def test_a_cluster_too_small_for_one_actor_is_an_error_at_the_start(tmp_path) ->
         run(tmp_path, ["good-1"], cpus_per_actor=512)
     with pytest.raises(PoolError, match="and 1 GPUs of one actor"):
         run(tmp_path, ["good-1"], gpus_per_actor=1)
+
+
+def test_a_driver_whose_node_is_lost_ends_instead_of_waiting_for_ever(tmp_path) -> None:
+    pool = Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig())
+    pool._node = "0" * 56  # one that the cluster does not have any more
+    with pytest.raises(PoolError, match="lost the node this command runs on"):
+        pool.run([Task("dies-1", ("dies-1",))], Recorder())

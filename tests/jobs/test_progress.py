@@ -51,3 +51,12 @@ def test_errors_are_kept_and_gone_when_the_shard_succeeds(tmp_path) -> None:
     with later:
         later.finished(Task("a", ()), {"rows": 1})
     assert run.failed() == set()
+
+
+def test_storage_that_fails_an_error_file_ends_no_job(tmp_path) -> None:
+    report, out, _ = reporter(tmp_path)
+    (tmp_path / "errors").write_text("no folder")
+    task = Task("a", (), errors=["OSError: x"])
+    report.retried(task)
+    report.finished(task, {"rows": 1})
+    assert out.getvalue().count("the error file of shard a is not as it should be: ") == 2

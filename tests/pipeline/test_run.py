@@ -5,6 +5,7 @@ import pickle
 import platform
 import subprocess
 import sys
+import tempfile
 import uuid
 from dataclasses import replace
 
@@ -83,6 +84,23 @@ def test_sweep_removes_what_killed_writers_of_this_host_left(tmp_path) -> None:
         (folder / name).write_bytes(b"x")
     run.sweep(DATASET)
     assert {name: (folder / name).exists() for name in stays} == stays
+
+
+def test_sweep_of_a_run_elsewhere_removes_what_killed_writers_left_among_temporary_files(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = Run("memory://swept")
+    code = "import os, signal, sys; from pipeline.run import Run\n"
+    code += "with Run('memory://swept').committed('/x'): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    others = [f".{platform.node()}~x~ab.tmp", f".{platform.node()}~~1~ab.tmp", "tmpabc.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    with run.committed("/swept/y") as spool:
+        run.sweep(DATASET)
+        assert os.path.exists(spool)
+    assert {file.name for file in tmp_path.iterdir()} == set(others)
+    assert left.name.startswith(f".{platform.node()}~")
 
 
 @pytest.mark.parametrize("row", [{"index": 0}, {"index": 0, "text": "", "other": 1}, {"index": None, "text": "x"}])
