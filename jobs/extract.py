@@ -3,14 +3,17 @@
 from collections.abc import Collection
 from typing import Any, Literal
 
+import ray
 from rich.console import Console
 
 from jobs.console import say
 from jobs.import_embeddings import run_import
 from jobs.job import Job, JobError, Ready, run_job
 from jobs.pool import Task
+from jobs.search import Search
 from pipeline.claims import resolved
 from pipeline.config import Config
+from pipeline.crashes import NO_CRASHES, Crashes, Place
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.run import Run
 from pipeline.shards import Shard, list_shards, sample_shards, told_sample
@@ -59,11 +62,24 @@ class ExtractActor:
         about += [f"spotter {config.spotting.engine}"] if spotter else []
         return Ready(self._extractor.fields(), ", ".join(about) or "no model is held")
 
-    def work(self, board: Any, shard: Shard, lacking: Collection[Dataset]) -> dict[str, int]:
-        def report(rows: int, rejects: int, position: int) -> None:
-            board.add.remote(shard.id, rows, rejects, position)
+    def work(
+        self, board: Any, shard: Shard, lacking: Collection[Dataset], crashes: Crashes = NO_CRASHES
+    ) -> dict[str, int]:
+        last: list[Any] = []
 
-        return self._extractor.extract(self._run, shard, lacking, report)
+        def report(rows: int, rejects: int, position: int, after: int) -> None:
+            # The word before must have arrived: so no more than one is lost with this process.
+            if last:
+                ray.wait(last)
+            last[:] = [board.add.remote(shard.id, rows, rejects, position, after)]
+
+        return self._extractor.extract(self._run, shard, lacking, report, crashes)
+
+    def search(self, board: Any, shard: Shard, lacking: Collection[Dataset], first: int, crashes: Crashes) -> None:
+        def announce(place: Place | None) -> None:
+            ray.get(board.announce.remote(shard.id, place))
+
+        self._extractor.search(shard, lacking, first, crashes, announce)
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
@@ -101,7 +117,7 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
     wanted += [spotted_of(config)] if "spot" in parts else []
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
-    tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
+    tasks = [Task(shard.id, (shard, missing), Search()) for shard, missing in lacking.items() if missing]
     say(console, f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}")
     if sample := told_sample(collection):
         say(console, f"extract: {sample}")

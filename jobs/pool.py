@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.heartbeats import Board, Heartbeat
+from jobs.search import Search
 from pipeline.config import ResourcesConfig
 from pipeline.run import RunError
 
@@ -25,6 +26,11 @@ BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 
 MAX_REFUSALS = 10
 """Actors that may fail to get ready before no more are tried; those at work go on."""
+
+LAST_WORDS_SECONDS = 30.0
+
+_LOST_NODE = "its node has died"
+"""Ray's words for an actor that went with its node; there is no type of error for it."""
 
 HARMLESS = (OSError, ValueError, RunError)
 """Errors after which a worker goes on; others may have broken what it holds, as CUDA's break a whole process."""
@@ -41,13 +47,19 @@ class Task:
     Attributes:
         shard: id of the shard.
         arguments: passed to the actor's `work`.
+        search: what is known of samples that end their workers; None: it is not looked for them.
         errors: one entry per failed attempt.
+        tries: failed attempts that are no part of a search which finds something.
+        ended: why the driver ended the worker, where it did.
     """
 
     shard: str
     arguments: tuple[Any, ...]
+    search: Search | None = None
     errors: list[str] = field(default_factory=list)
+    tries: int = 0
     not_before: float = 0.0
+    ended: str = ""
 
 
 class Watcher(Protocol):
@@ -70,7 +82,8 @@ class Pool:
     """Actors with one call in flight each.
 
     Args:
-        actor: an undecorated actor class with `ready() -> facts` and `work(board, *arguments) -> counts`.
+        actor: an undecorated actor class with `ready() -> facts` and `work(board, *arguments) -> counts`; for tasks
+            with a search `work(board, *arguments, crashes)` and `search(board, *arguments, first, crashes)`.
         arguments: of its constructor, which must be cheap: models are loaded in `ready`.
         admit: called with the facts of each actor that is ready, before it gets work; raises to refuse it.
         resources: CPUs and GPUs per actor, the largest number of actors, tries per shard.
@@ -118,6 +131,7 @@ class Pool:
                         self._settle(reference, watcher)
                 else:
                     time.sleep(TICK_SECONDS)
+                self._end_stalled()
                 watcher.running(self._heartbeats(), sum(task is not None for _, task in self._calls.values()))
         finally:
             for actor in [*self._idle, *(actor for actor, _ in self._calls.values())]:
@@ -178,8 +192,16 @@ class Pool:
                 self._waiting.append(task)
                 continue
             actor = self._idle.pop()
-            self._board.drop.remote(task.shard)
-            self._calls[actor.work.remote(self._board, *task.arguments)] = (actor, task)
+            self._board.begin.remote(task.shard)
+            task.ended = ""
+            self._calls[self._call(actor, task)] = (actor, task)
+
+    def _call(self, actor: Any, task: Task) -> Any:
+        if task.search is None:
+            return actor.work.remote(self._board, *task.arguments)
+        if task.search.first is None:
+            return actor.work.remote(self._board, *task.arguments, task.search.crashes)
+        return actor.search.remote(self._board, *task.arguments, task.search.first, task.search.crashes)
 
     def _settle(self, reference: Any, watcher: Watcher) -> None:
         actor, task = self._calls.pop(reference)
@@ -187,12 +209,12 @@ class Pool:
             result = ray.get(reference)
             if task is None:
                 self._admit(result)
-        except (RayActorError, ActorUnavailableError) as error:
+        except (RayActorError, OutOfMemoryError) as error:
             ray.kill(actor)
             if task is None:
                 self._refuse(f"a worker process died while loading its models: {_detail(error)}")
             else:
-                self._again(task, f"the worker process died: {_detail(error)}", watcher)
+                self._died(task, error, watcher)
         except Exception as error:  # noqa: BLE001 - whatever a shard or a model raised is recorded
             cause = error.cause if isinstance(error, RayTaskError) else error
             if task is None:
@@ -209,6 +231,8 @@ class Pool:
             if task is None:
                 self._admitted += 1
                 self._refused = 0
+            elif task.search is not None and task.search.first is not None:
+                self._searched(task, task.search, watcher)
             else:
                 self._board.drop.remote(task.shard)
                 watcher.finished(task, result)
@@ -219,25 +243,68 @@ class Pool:
             raise PoolError(why)
         self._refused += 1
 
-    def _again(self, task: Task, error: str, watcher: Watcher) -> None:
+    def _died(self, task: Task, error: RayError, watcher: Watcher) -> None:
+        """A worker is gone: if by itself, the samples it had in flight are searched for what ended it."""
+        why = task.ended or f"the worker process died: {_detail(error)}"
+        # One that is unavailable may live, on a node that is out of reach.
+        by_itself = not isinstance(error, ActorUnavailableError) and _LOST_NODE not in str(error)
+        search, words = task.search, None
+        if search is not None and by_itself:
+            words = self._ask(self._board.last_words.remote(task.shard), LAST_WORDS_SECONDS)
+        if search is None or words is None:
+            self._again(task, why, watcher)
+            return
+        after, place = words
+        told = search.begin(after) if search.first is None else search.died(place, why)
+        # Only a death that nothing comes of is one of the shard's tries.
+        self._again(task, f"{why}; {told}", watcher, tries=int(search.first is None and not search.found))
+
+    def _searched(self, task: Task, search: Search, watcher: Watcher) -> None:
+        search.end()
+        if search.found:
+            self._waiting.appendleft(task)
+        else:
+            self._again(task, "one by one, and batch by batch, its samples ended no worker", watcher)
+
+    def _again(self, task: Task, error: str, watcher: Watcher, tries: int = 1) -> None:
         task.errors.append(error)
-        if len(task.errors) >= self._resources.attempts:
+        task.tries += tries
+        if hopeless := task.search.hopeless if task.search else "":
+            task.errors.append(hopeless)
+        if hopeless or task.tries >= self._resources.attempts:
             watcher.failed(task)
             return
-        task.not_before = time.monotonic() + BACKOFF_SECONDS[min(len(task.errors), len(BACKOFF_SECONDS)) - 1]
+        task.not_before = time.monotonic() + BACKOFF_SECONDS[min(max(task.tries, 1), len(BACKOFF_SECONDS)) - 1]
         self._waiting.append(task)
         watcher.retried(task)
 
+    def _end_stalled(self) -> None:
+        """End workers of which nothing is heard: what they hang in is searched for as what they die of."""
+        watched = {task.shard: (actor, task) for actor, task in self._calls.values() if task and task.search}
+        seconds = self._resources.stall_seconds
+        silent = self._ask(self._board.silent.remote(seconds)) if watched else None
+        for shard in silent or ():
+            actor, task = watched.get(shard, (None, None))
+            if task is not None and not task.ended:
+                task.ended = f"nothing was heard of the worker for {seconds:g} s, and it was ended"
+                ray.kill(actor)
+
+    def _ask(self, answer: Any, seconds: float = TICK_SECONDS) -> Any:
+        """What the board says; None where it does not answer in time: what it knows decides no row."""
+        try:
+            return ray.get(answer, timeout=seconds)
+        except RayError:
+            return None
+
     def _heartbeats(self) -> dict[str, Heartbeat]:
         in_flight = {task.shard for _, task in self._calls.values() if task}
-        try:
-            shards = ray.get(self._board.snapshot.remote(), timeout=TICK_SECONDS)
-        except RayError:  # late heartbeats change no result
-            return {}
+        shards = self._ask(self._board.snapshot.remote()) or {}
         return {shard: counts for shard, counts in shards.items() if shard in in_flight}
 
 
-def _detail(error: RayActorError) -> str:
+def _detail(error: RayError) -> str:
     """What Ray knows of an actor's end, without its page of addresses."""
-    told = re.search(r"Worker exit detail: (.+)", str(error))
+    if isinstance(error, OutOfMemoryError):
+        return "Ray ended it, as its node ran low on memory"
+    told = re.search(r"Worker exit detail: (.+?)(?: Some common causes|$)", str(error), re.MULTILINE)
     return told[1] if told else str(error).strip().splitlines()[-1]
