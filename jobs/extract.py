@@ -9,8 +9,8 @@ from rich.console import Console
 from jobs.console import say
 from jobs.import_embeddings import run_import
 from jobs.job import Job, JobError, Ready, run_job
-from jobs.pool import Task
 from jobs.search import Search
+from jobs.tasks import Task
 from pipeline.claims import resolved
 from pipeline.config import Config
 from pipeline.crashes import NO_CRASHES, Crashes, Place
@@ -117,7 +117,10 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
     wanted += [spotted_of(config)] if "spot" in parts else []
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
-    tasks = [Task(shard.id, (shard, missing), Search()) for shard, missing in lacking.items() if missing]
+    todo = [(shard, missing) for shard, missing in lacking.items() if missing]
+    # The largest first: one that began last would be worked on alone.
+    todo.sort(key=lambda work: work[0].size or 0, reverse=True)
+    tasks = [Task(shard.id, (shard, missing), Search(), shard.size or 0) for shard, missing in todo]
     say(console, f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}")
     if sample := told_sample(collection):
         say(console, f"extract: {sample}")
