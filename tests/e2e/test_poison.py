@@ -97,23 +97,13 @@ def test_embeddings_beside_a_crash_are_those_of_an_undisturbed_run(tmp_path) -> 
 
 def test_a_sample_that_kills_a_later_pass_stays_a_row(tmp_path) -> None:
     (tmp_path / "a.tar").write_bytes(tar(shard(6, {1: "segfault"})))
-    extract(tmp_path, armed=True, parts=("clip",), max_actors=1)
+    extract(tmp_path, armed=True, parts=())
     run, _ = extract(tmp_path, armed=True, max_actors=1)
     spotted = run.read_part(SPOTTED, "a").to_pylist()
     assert [row["index"] for row in spotted] == run.read_part(SAMPLES, "a")["index"].to_pylist() == list(range(6))
     assert [row["spot_status"] for row in spotted] == ["ok", "failed", *["ok"] * 4]
     assert "the worker process died" in spotted[1]["spot_message"]
     assert run.read_part(REJECTS, "a").num_rows == 0
-
-
-def test_a_sample_that_killed_the_first_pass_is_no_row_of_a_later_one(tmp_path) -> None:
-    (tmp_path / "a.tar").write_bytes(tar(shard(6, {1: "segfault"})))
-    extract(tmp_path, armed=True, max_actors=1)
-    run, _ = extract(tmp_path, armed=True, parts=("clip",), max_actors=1)
-    assert run.read_part(REJECTS, "a")["index"].to_pylist() == [1]
-    for dataset in (SAMPLES, SPOTTED, EMBEDDINGS):
-        assert run.read_part(dataset, "a")["index"].to_pylist() == [0, 2, 3, 4, 5]
-    assert set(run.read_part(EMBEDDINGS, "a")["clip_status"].to_pylist()) == {"ok"}
 
 
 def test_a_sample_that_hangs_is_as_one_that_kills(tmp_path) -> None:
@@ -127,11 +117,11 @@ def test_a_sample_that_hangs_is_as_one_that_kills(tmp_path) -> None:
 
 
 def test_a_shard_of_which_every_sample_kills_is_set_aside(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("jobs.search.MAX_FOUND", 1)
+    monkeypatch.setattr("jobs.search.MAX_FOUND", 0)
     (tmp_path / "a.tar").write_bytes(tar(shard(4, dict.fromkeys(range(4), "exit"))))
     (tmp_path / "b.tar").write_bytes(tar(shard(4, {})))
     with pytest.raises(JobError, match="1 of 2 shards were set aside: a"):
         extract(tmp_path, armed=True)
     run = Run(str(tmp_path / "armed"))
     assert run.done(SPOTTED) == {"b"}
-    assert "more than 1 samples end their workers (0, 1)" in run.read_json("errors", "a.json")["errors"][-1]
+    assert "more than 0 samples end their workers (0)" in run.read_json("errors", "a.json")["errors"][-1]

@@ -9,8 +9,10 @@ from tests.fuzz.bounds import bounded
 
 
 def test_too_much_time_and_too_much_memory_are_errors() -> None:
+    deadline = time.process_time() + 5
     with pytest.raises(TimeoutError), bounded(0.05, 64):
-        time.sleep(5)
+        while time.process_time() < deadline:
+            pass
     with bounded(5, 64):
         np.zeros(16 << 20, np.uint8)
         with pytest.raises(MemoryError):

@@ -51,7 +51,7 @@ def accounted(items: list[RawSample | Reject]) -> list[RawSample | Reject]:
     return groups
 
 
-@fuzz(400)
+@fuzz(250)
 @given(damaged(), STREAMS, st.booleans())
 def test_groups_are_those_that_the_damage_leaves(archive: Archive, stream, compressed: bool) -> None:
     items, _ = read(gzip.compress(archive.data, 1) if compressed else archive.data, stream)
@@ -66,7 +66,7 @@ def test_groups_are_those_that_the_damage_leaves(archive: Archive, stream, compr
                 assert item.caption.encode() == parts["txt"].removeprefix(b"\xef\xbb\xbf")
 
 
-@fuzz(600)
+@fuzz(400)
 @given(ARCHIVES, st.lists(EDITS, min_size=1, max_size=5), STREAMS, st.booleans())
 def test_no_damage_crashes_hangs_or_loses_a_member(data: bytes, edits, stream, compressed: bool) -> None:
     if compressed:
@@ -102,12 +102,12 @@ JSON_TEXTS = st.one_of(
 )
 
 
-@fuzz(600)
+@fuzz(400)
 @given(JSON_TEXTS)
 @example(b'{"a":' * 100_000)
-@example(b"[" * 4_000_000)
-@example(b'{"hash": ' + b"1" * 4_000_000 + b"}")
-@example(b'{"caption": "' + b"\\ud800" * 600_000 + b'"}')
+@example(b"[" * 100_000)
+@example(b'{"hash": ' + b"1" * 400_000 + b"}")
+@example(b'{"caption": "' + b"\\ud800" * 60_000 + b'"}')
 def test_no_json_breaks_a_row(text: bytes) -> None:
     with bounded(5, 512):
         metadata, status = parse_metadata(text)
@@ -124,7 +124,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-@fuzz(120)
+@fuzz(100)
 @given(
     st.one_of(
         damaged().map(lambda archive: archive.data),

@@ -4,13 +4,17 @@ import os
 import time
 from pathlib import Path
 
-import ray
-from ray.cluster_utils import Cluster
-
-from jobs import pool
 from jobs.search import Search
-from jobs.tasks import Task
+from jobs.session import LOCAL_ENVIRONMENT
 from pipeline.config import ResourcesConfig
+
+os.environ.update(LOCAL_ENVIRONMENT)  # before Ray is imported: it then keeps to the loopback address
+
+import ray  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from jobs.pool import Pool  # noqa: E402
+from jobs.tasks import Task  # noqa: E402
 
 
 class Sleeper:
@@ -57,7 +61,7 @@ def main(folder: str) -> None:
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     task = Task("a", (folder,), Search())
-    pool.Pool(Sleeper, (), lambda _: None, ResourcesConfig(attempts=5)).run([task], Losing(cluster, folder))
+    Pool(Sleeper, (), lambda _: None, ResourcesConfig(attempts=5)).run([task], Losing(cluster, folder))
     ray.shutdown()
     cluster.shutdown()
 
