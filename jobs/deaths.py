@@ -1,4 +1,4 @@
-"""What Ray tells of an actor's end."""
+"""What ended a worker, as far as Ray tells."""
 
 import re
 
@@ -6,6 +6,15 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 
 _LOST_NODE = "its node has died"
 """Ray's words for an actor that went with its node; there is no type of error for it."""
+
+
+_AS_DEATHS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}
+"""Python's and torch's; by name, as the driver does without torch."""
+
+
+def as_a_death(error: Exception) -> bool:
+    """Whether an error is what is left of a process that a sample was too much for: of its memory, or of its GPU."""
+    return type(error).__name__ in _AS_DEATHS
 
 
 def by_itself(error: RayError) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from jobs.boards import Boards, last_words, silent
-from jobs.deaths import by_itself, detail
+from jobs.deaths import as_a_death, by_itself, detail
 from jobs.heartbeats import Heartbeat
 from jobs.search import Search
 from jobs.stragglers import Flight, Pace
@@ -209,7 +209,8 @@ class Pool:
             if task is None:
                 self._refuse(f"a worker process died while loading its models: {detail(error)}")
             elif alone:
-                self._died(task, call, error, watcher)
+                why = call.ended or f"the worker process died: {detail(error)}"
+                self._failed(task, call, why, watcher, suspicious=by_itself(error))
         except Exception as error:  # noqa: BLE001 - whatever a shard or a model raised is recorded
             cause = error.cause if isinstance(error, RayTaskError) else error
             if task is None:
@@ -221,7 +222,8 @@ class Pool:
                 else:
                     ray.kill(actor)
                 if alone:
-                    self._again(task, "".join(traceback.format_exception_only(cause)).strip(), watcher)
+                    why = "".join(traceback.format_exception_only(cause)).strip()
+                    self._failed(task, call, why, watcher, suspicious=as_a_death(cause))
         else:
             self._idle.append(actor)
             if task is None:
@@ -241,10 +243,9 @@ class Pool:
         self._boards.drop(task.shard)
         watcher.finished(task, counts)
 
-    def _died(self, task: Task, call: Call, error: RayError, watcher: Watcher) -> None:
-        """A worker is gone: if by itself, the samples it had in flight are searched for what ended it."""
-        why = call.ended or f"the worker process died: {detail(error)}"
-        words = last_words(call.board, task.shard) if task.search and by_itself(error) else None
+    def _failed(self, task: Task, call: Call, why: str, watcher: Watcher, suspicious: bool) -> None:
+        """A try is over. Where a sample may have ended it, those in flight are searched for the one that did."""
+        words = last_words(call.board, task.shard) if task.search and suspicious else None
         if task.search is None or words is None:
             self._again(task, why, watcher)
             return

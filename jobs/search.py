@@ -57,22 +57,21 @@ class Search:
 
         The search is over when the next try is to be a whole one: the batch was found, or nothing is to be found.
         """
+        if place is not None and place.what == "batch":
+            self._singly.add(place.index)
+            self.first, self.found = None, True
+            return f"the batch from index {place.index} on is run as single samples"
+        if place is not None:
+            self._deaths[place.index] += 1
+            if self._deaths[place.index] >= DEATHS_ALONE:
+                self._samples[place.index] = f"{why}; it was running alone, as it was when another worker ended"
+                self._vain, self.found = 0, True
+                return f"the sample of index {place.index} was running alone once more, and is left out"
         self._vain += 1
         if self._vain > MAX_VAIN_DEATHS:
             self.first = None
             return "the search for the sample is given up"
-        if place is None:
-            return "no sample was running"
-        if place.what == "batch":
-            self._singly.add(place.index)
-            self.first, self.found = None, True
-            return f"the batch from index {place.index} on is run as single samples"
-        self._deaths[place.index] += 1
-        if self._deaths[place.index] < DEATHS_ALONE:
-            return f"the sample of index {place.index} was running alone"
-        self._samples[place.index] = f"{why}; the sample was running alone, as it had been when another worker died"
-        self._vain, self.found = 0, True
-        return f"the sample of index {place.index} was running alone once more: it is left out"
+        return f"the sample of index {place.index} was running alone" if place else "no sample was running"
 
     def end(self) -> None:
         """The search is through without a death."""

@@ -18,6 +18,7 @@ DEADLY: dict[str, tuple[int, int, int]] = {
     "hang": (255, 0, 104),
     "decode": (255, 0, 105),
     "heavy": (255, 0, 106),
+    "memory": (255, 0, 107),
 }
 """Colours of the pictures, by what comes of them."""
 
@@ -63,6 +64,8 @@ class PoisonSpotter:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 time.sleep(3600)
+            case "memory":
+                raise MemoryError
             case "heavy" if together > 1:
                 os.kill(os.getpid(), signal.SIGKILL)
         word = Word(f"{image.mean():.3f}", 1.0, np.array([[0, 0], [3, 0], [3, 3]], np.int16))

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def bounded(seconds: float, megabytes: int) -> Iterator[None]:
-    """Interrupt what takes longer, in CPU time; let allocations fail that go beyond what the process has and so much."""
+    """Interrupt what takes more CPU time; let allocations fail that go beyond what the process has and so much."""
 
     def late(*_: Any) -> None:
         raise TimeoutError(f"an example took more than {seconds} s")

@@ -10,11 +10,11 @@ from pipeline.config import ResourcesConfig
 
 os.environ.update(LOCAL_ENVIRONMENT)  # before Ray is imported: it then keeps to the loopback address
 
-import ray  # noqa: E402
-from ray.cluster_utils import Cluster  # noqa: E402
+import ray
+from ray.cluster_utils import Cluster
 
-from jobs.pool import Pool  # noqa: E402
-from jobs.tasks import Task  # noqa: E402
+from jobs.pool import Pool
+from jobs.tasks import Task
 
 
 class Sleeper:

@@ -6,17 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError
 
-from jobs.deaths import by_itself, detail
+from jobs.deaths import as_a_death, by_itself, detail
 
 CRASH = ActorDiedError(
     ActorDiedErrorContext(
         actor_id=bytes(16),
-        error_message="The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit "
-        "detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) "
-        "the process was killed by the OOM killer",
+        error_message="The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+        "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common "
+        "causes include: (1) the process was killed by the OOM killer",
     )
 )
 LOST = ActorDiedError(
@@ -41,6 +42,13 @@ def test_a_process_that_died_is_told_from_a_node_that_is_gone(error: RayError, a
     assert by_itself(error) is alone
     assert told in detail(error)
     assert "common causes" not in detail(error)
+
+
+def test_errors_that_a_sample_may_bring_on_in_any_worker_are_as_deaths() -> None:
+    for error in (torch.AcceleratorError("an illegal access"), torch.OutOfMemoryError("CUDA"), MemoryError()):
+        assert as_a_death(error)
+    for other in (OSError("storage"), RuntimeError("a mistake"), ValueError("1")):
+        assert not as_a_death(other)
 
 
 def test_a_lost_node_is_no_suspicion_against_a_sample(tmp_path) -> None:
