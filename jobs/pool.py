@@ -8,7 +8,6 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -19,7 +18,7 @@ from jobs.deaths import as_a_death, by_itself, detail
 from jobs.heartbeats import Heartbeat
 from jobs.search import Search
 from jobs.stragglers import Flight, Pace
-from jobs.tasks import Task, Watcher
+from jobs.tasks import Call, Task, Watcher
 from pipeline.config import ResourcesConfig
 from pipeline.run import RunError
 
@@ -35,23 +34,6 @@ HARMLESS = (OSError, ValueError, RunError)
 
 class PoolError(RuntimeError):
     """No worker can do the job at all; the message says why."""
-
-
-@dataclass(eq=False)
-class Call:
-    """What an actor was asked: to work on a task, or (None) to get ready.
-
-    Attributes:
-        board: where it tells how far it is.
-        since: when it was asked.
-        ended: why the driver ended the worker, where it did.
-    """
-
-    actor: Any
-    task: Task | None = None
-    board: Any = None
-    since: float = field(default_factory=time.monotonic)
-    ended: str = ""
 
 
 class Pool:

@@ -1,5 +1,6 @@
-"""A shard's work and its history, and who is told of it."""
+"""A shard's work and its history, the calls by which actors do it, and who is told of it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,6 +35,23 @@ class Task:
     def searching(self) -> bool:
         """Whether its next or present try is a search."""
         return self.search is not None and self.search.first is not None
+
+
+@dataclass(eq=False)
+class Call:
+    """What an actor was asked: to work on a task, or (None) to get ready.
+
+    Attributes:
+        board: where it tells how far it is.
+        since: when it was asked.
+        ended: why the driver ended the worker, where it did.
+    """
+
+    actor: Any
+    task: Task | None = None
+    board: Any = None
+    since: float = field(default_factory=time.monotonic)
+    ended: str = ""
 
 
 class Watcher(Protocol):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.batches import BLANK, Sample, batches
 from pipeline.config import Config, InputConfig
 from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_crashes
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
-from pipeline.extracted_rows import identity, reject_row, sample_row, spotted_row
+from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
-from pipeline.images import DecodedImage, ImageError, decode
+from pipeline.images import ImageError, decode
 from pipeline.parts import PartWriter, part_facts
 from pipeline.run import Run, RunError
 from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
@@ -30,33 +31,14 @@ if TYPE_CHECKING:
     # It takes torch and open_clip, which a pass without CLIP does not.
     from pipeline.clip import Clip
 
-BATCH_PIXELS = 64_000_000
-"""Decoded pixels a batch may hold (3 bytes each), unless one image alone has more."""
-
-BATCH_REJECTS = 1024
-"""Rejects that may wait for a batch to fill: a shard can hold nothing else."""
-
 READ_BLOCK_BYTES = 8 << 20
 
 SEARCHED_BATCHES = 2
 """Batches of a search: a process that died may have been one further than it was heard to say."""
 
-BLANK = DecodedImage(np.full((224, 224, 3), 255, np.uint8), "PNG")
-"""In the place of an image that is not opened: the others' batch stays as large, and so do their bytes."""
-
 Report = Callable[[int, int, int, int], None]
 """Called after every batch with the rows and rejects since the last call, the bytes of the shard read, and the
 index after the batch."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A usable sample: what the shard holds of it, and its picture; or, told by `crash`, none but its place."""
-
-    raw: RawSample
-    image: DecodedImage
-    uid: str
-    crash: str | None = None
 
 
 def sample_fields(config: InputConfig) -> dict[str, Any]:
@@ -125,7 +107,7 @@ class Extractor:
             source = read_samples(stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts)
             items = self._decoded(shard, source, stages, {**rejected, **crashes.samples})
             for samples, rejects in batches(items, self._config.clip.batch_size):
-                rejects += [_crash(sample) for sample in samples if sample.raw.index in rejected]
+                rejects += [crash_reject(sample) for sample in samples if sample.raw.index in rejected]
                 reasons.update(reject.reason for reject in rejects)
                 kept.extend(sample.raw.index for sample in samples if sample.raw.index not in rejected)
                 if REJECTS in parts:
@@ -259,31 +241,6 @@ class Extractor:
             part.write([of | spotted_row(spotting) for is_row, of, spotting in row_found if is_row])
 
 
-def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[Sample], list[Reject]]]:
-    """Group samples by number and decoded pixels; rejects travel with the batch they were met in.
-
-    The grouping depends on the items alone, so the same shard always gives the same batches.
-    """
-    samples: list[Sample] = []
-    rejects: list[Reject] = []
-    pixels = 0
-    for item in items:
-        if isinstance(item, Reject):
-            rejects.append(item)
-            if len(rejects) == BATCH_REJECTS:
-                yield samples, rejects
-                samples, rejects, pixels = [], [], 0
-            continue
-        height, width = item.image.pixels.shape[:2]
-        if samples and (len(samples) == size or pixels + height * width > BATCH_PIXELS):
-            yield samples, rejects
-            samples, rejects, pixels = [], [], 0
-        samples.append(item)
-        pixels += height * width
-    if samples or rejects:
-        yield samples, rejects
-
-
 def _open(url: str) -> Any:
     """Open a shard for one forward pass: on remote storage by large blocks, of which only the last is kept."""
     fs, path = fsspec.core.url_to_fs(url)
@@ -298,9 +255,3 @@ def _check_same_samples(run: Run, shard: Shard, kept: list[int]) -> None:
             f"Shard {shard.id}: this pass kept {len(kept)} samples, the samples part holds {len(stored)} and "
             "not the same ones: images decode differently here. Use the software versions of run.yaml."
         )
-
-
-def _crash(sample: Sample) -> Reject:
-    return Reject(
-        sample.raw.index, sample.raw.key, schema.RejectReason.CRASHED, str(sample.crash), sample.raw.image_offset
-    )

@@ -1,24 +1,22 @@
 """Rows of the parts that extract writes: what of a sample, a reject or a spotting goes into which column."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import schema
+from pipeline.batches import Sample
 from pipeline.metadata import typed_metadata
 from pipeline.samples import Reject
 from pipeline.shards import Shard
 from pipeline.spotting import Spotting
 
-if TYPE_CHECKING:
-    from pipeline.extract import Sample
 
-
-def identity(shard: Shard, sample: "Sample") -> dict[str, Any]:
+def identity(shard: Shard, sample: Sample) -> dict[str, Any]:
     """The columns of `schema.IDENTITY`."""
     return {"shard": shard.id, "index": sample.raw.index, "key": sample.raw.key, "uid": sample.uid}
 
 
-def sample_row(sample: "Sample", keys: Mapping[str, str]) -> dict[str, Any]:
+def sample_row(sample: Sample, keys: Mapping[str, str]) -> dict[str, Any]:
     """The other columns of the samples dataset; `keys`: the kept keys of the json and their types."""
     raw, image = sample.raw, sample.image
     height, width = image.pixels.shape[:2]
@@ -35,6 +33,12 @@ def sample_row(sample: "Sample", keys: Mapping[str, str]) -> dict[str, Any]:
         "image_size": raw.image_size,
         "metadata_status": status,
     }
+
+
+def crash_reject(sample: Sample) -> Reject:
+    """The reject that a sample becomes which is known to crash."""
+    raw = sample.raw
+    return Reject(raw.index, raw.key, schema.RejectReason.CRASHED, str(sample.crash), raw.image_offset)
 
 
 def reject_row(shard: Shard, reject: Reject) -> dict[str, Any]:

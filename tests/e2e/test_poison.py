@@ -48,7 +48,10 @@ def extract(folder: Path, armed: bool, parts=("spot",), **resources) -> tuple[Ru
         "target": "tests.e2e.poison_spotter:PoisonSpotter",
         "settings": {"armed": armed},
     }
-    sections = {"clip": {"model": "embedded", "batch_size": BATCH}, "resources": {"attempts": 1, **resources}}
+    sections = {
+        "clip": {"model": "embedded", "batch_size": BATCH, "device": "cpu"},
+        "resources": {"attempts": 1, **resources},
+    }
     config = load(str(write_config(folder, f"{folder}/*.tar", spotting, name, **sections)), ())
     out = io.StringIO()
     run_extract(config, Console(file=out, width=1000), parts)
