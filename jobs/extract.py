@@ -52,9 +52,7 @@ class ExtractActor:
 
             clip = Clip(config.clip, threads)
         if "spot" in self._parts:
-            from pipeline.clip_model import resolve_device
-
-            spotter = load_spotter(config.spotting, threads, resolve_device(config.clip.device))
+            spotter = load_spotter(config.spotting, threads, _device(config))
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
@@ -80,6 +78,15 @@ class ExtractActor:
             ray.get(board.announce.remote(shard.id, place))
 
         self._extractor.search(shard, lacking, first, crashes, announce)
+
+
+def _device(config: Config) -> str:
+    """Torch's name of the device; torch takes seconds to load, and `cpu` needs no asking."""
+    if config.clip.device == "cpu":
+        return "cpu"
+    from pipeline.clip_model import resolve_device
+
+    return resolve_device(config.clip.device)
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
