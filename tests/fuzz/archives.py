@@ -119,16 +119,24 @@ def entries(draw: st.DrawFn) -> Entry:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Archive:
-    """An archive with damage of which is known what it costs: spoilt headers, junk and zeros between members, a cut."""
+    """An archive with damage of which is known what it costs: spoilt headers, headers without a member, junk and zeros
+    between members, a cut."""
     archive = Archive()
     for entry in draw(st.lists(entries(), max_size=12)):
-        match draw(st.sampled_from(["whole"] * 6 + ["spoilt", "junk", "zeros", "flipped"])):
+        match draw(st.sampled_from(["whole"] * 7 + ["spoilt", "junk", "orphan", "zeros", "flipped"])):
             case "spoilt":  # its checksum
                 at = len(entry.head) - BLOCK + 148
                 archive.data += entry.raw[:at] + b"\xff" * 8 + entry.raw[at + 8 :]
                 continue
             case "junk":
-                archive.data += draw(st.binary(min_size=1, max_size=2000)).replace(b"ustar", b"other")
+                junk = draw(st.binary(min_size=1, max_size=40)).replace(b"ustar", b"other")
+                # About a chunk that is read, or less.
+                length = draw(st.one_of(st.integers(1, 2000), st.integers(65_000, 66_000)))
+                archive.data += (junk * length)[:length]
+            case "orphan":  # an extended header whose member is gone
+                name = draw(st.sampled_from(LONG_KEYS)) + "/x.jpg"
+                archive.data += tarfile.TarInfo(name).tobuf(draw(st.sampled_from(FORMATS[1:])))[:-BLOCK]
+                archive.data += draw(st.sampled_from([bytes(BLOCK), bytes(2 * BLOCK), b"\xff" * BLOCK]))
             case "zeros":
                 archive.data += bytes(draw(st.sampled_from([512, 1024, 10_240, 700])))
             case "flipped" if entry.data:
