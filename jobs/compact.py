@@ -9,8 +9,9 @@ from rich.console import Console
 
 from jobs.console import say
 from jobs.job import JobError
-from jobs.pool import Pool, Task
+from jobs.pool import Pool
 from jobs.progress import Reporter
+from jobs.tasks import Task
 from pipeline.compacted_file import write_compacted
 from pipeline.compaction import Compaction, Group, check_same_settings, clear, commit, forget, plan, plan_groups
 from pipeline.config import ResourcesConfig

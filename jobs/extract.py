@@ -3,14 +3,17 @@
 from collections.abc import Collection
 from typing import Any, Literal
 
+import ray
 from rich.console import Console
 
 from jobs.console import say
 from jobs.import_embeddings import run_import
 from jobs.job import Job, JobError, Ready, run_job
-from jobs.pool import Task
+from jobs.search import Search
+from jobs.tasks import Task
 from pipeline.claims import resolved
 from pipeline.config import Config
+from pipeline.crashes import NO_CRASHES, Crashes, Place
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.run import Run
 from pipeline.shards import Shard, list_shards, sample_shards, told_sample
@@ -57,11 +60,24 @@ class ExtractActor:
         about += [f"spotter {config.spotting.engine}"] if spotter else []
         return Ready(self._extractor.fields(), ", ".join(about) or "no model is held")
 
-    def work(self, board: Any, shard: Shard, lacking: Collection[Dataset]) -> dict[str, int]:
-        def report(rows: int, rejects: int, position: int) -> None:
-            board.add.remote(shard.id, rows, rejects, position)
+    def work(
+        self, board: Any, shard: Shard, lacking: Collection[Dataset], crashes: Crashes = NO_CRASHES
+    ) -> dict[str, int]:
+        last: list[Any] = []
 
-        return self._extractor.extract(self._run, shard, lacking, report)
+        def report(rows: int, rejects: int, position: int, after: int) -> None:
+            # The word before must have arrived: so no more than one is lost with this process.
+            if last:
+                ray.wait(last)
+            last[:] = [board.add.remote(shard.id, rows, rejects, position, after)]
+
+        return self._extractor.extract(self._run, shard, lacking, report, crashes)
+
+    def search(self, board: Any, shard: Shard, lacking: Collection[Dataset], first: int, crashes: Crashes) -> None:
+        def announce(place: Place | None) -> None:
+            ray.get(board.announce.remote(shard.id, place))
+
+        self._extractor.search(shard, lacking, first, crashes, announce)
 
 
 def _device(config: Config) -> str:
@@ -108,7 +124,10 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
     wanted += [spotted_of(config)] if "spot" in parts else []
     done = {dataset: run.done(dataset) for dataset in wanted}
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
-    tasks = [Task(shard.id, (shard, missing)) for shard, missing in lacking.items() if missing]
+    todo = [(shard, missing) for shard, missing in lacking.items() if missing]
+    # The largest first: one that began last would be worked on alone.
+    todo.sort(key=lambda work: work[0].size or 0, reverse=True)
+    tasks = [Task(shard.id, (shard, missing), Search(), shard.size or 0) for shard, missing in todo]
     say(console, f"extract: {len(shards)} shards, {len(tasks)} to do, the first is {shards[0].url}")
     if sample := told_sample(collection):
         say(console, f"extract: {sample}")

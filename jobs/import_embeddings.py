@@ -6,8 +6,8 @@ from rich.console import Console
 
 from jobs.console import say
 from jobs.job import Job, Ready, run_alone, run_job
-from jobs.pool import Task
 from jobs.status import say_import
+from jobs.tasks import Task
 from pipeline.claims import claim, resolved, same_settings
 from pipeline.config import Config
 from pipeline.datasets import SAMPLES, embeddings_of

@@ -9,8 +9,9 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from jobs.console import say
-from jobs.pool import Pool, Task
+from jobs.pool import Pool
 from jobs.progress import Reporter
+from jobs.tasks import Task
 from pipeline.claims import changed_software, claim, resolved, same_settings
 from pipeline.config import Config
 from pipeline.datasets import REJECTS, Dataset

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jobs.console import say
 from jobs.job import Job, JobError, Ready, run_job
-from jobs.pool import Task
+from jobs.tasks import Task
 from pipeline.claims import claim, resolved
 from pipeline.clusters import load_clusters
 from pipeline.config import Config
@@ -52,7 +52,8 @@ def run_profile(config: Config, console: Console) -> None:
     inputs = (SAMPLES, embeddings_of(config), spotted_of(config))
     extracted = set.intersection(*(run.done(dataset) for dataset in inputs))
     done = run.done(profiles_of(config))
-    tasks = [Task(shard.id, (shard,)) for shard in shards if shard.id in extracted and shard.id not in done]
+    todo = [shard for shard in shards if shard.id in extracted and shard.id not in done]
+    tasks = [Task(shard.id, (shard,), size=shard.size or 0) for shard in todo]
     say(console, f"profile: {len(shards)} shards, {len(tasks)} to do")
     sections = ("cluster", "overlap", "profile")
     run_job(Job("profile", run, config, sections, shards, (profiles_of(config),), ProfileActor), tasks, console)

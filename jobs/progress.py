@@ -10,7 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.console import say
 from jobs.heartbeats import Heartbeat
-from jobs.pool import TICK_SECONDS, Task
+from jobs.pool import TICK_SECONDS
+from jobs.stragglers import Flight, told_slowest
+from jobs.tasks import Task
 from pipeline.run import Run
 from pipeline.secrets import plain
 from pipeline.shards import Shard
@@ -18,6 +20,9 @@ from pipeline.storage import storage_errors
 
 LOG_SECONDS = 10.0
 """Between two plain log lines."""
+
+SHOWN_SLOWEST = 3
+"""Shards that are named when workers are idle: they are what the job waits for."""
 
 
 class Reporter:
@@ -49,10 +54,11 @@ class Reporter:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[samples]}  ETA"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[tail]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=sum(self._sizes.values()), samples="")
+        self._task = self._bar.add_task(title, total=sum(self._sizes.values()), samples="", tail="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -62,17 +68,19 @@ class Reporter:
         self._bar.stop()
         self._say(self._line(self.rows, self.rejects))
 
-    def running(self, in_flight: dict[str, Heartbeat], actors: int) -> None:
+    def running(self, in_flight: dict[str, Heartbeat], actors: int, idle: int, flights: Sequence[Flight]) -> None:
         rows = self.rows + sum(beat[0] for beat in in_flight.values())
         rejects = self.rejects + sum(beat[1] for beat in in_flight.values())
         position = self._done_bytes + sum(beat[2] for beat in in_flight.values())
         if self._start is None and (actors or rows):
             self._start = time.monotonic()
         line = self._line(rows, rejects)
-        self._bar.update(self._task, completed=position, samples=line)
+        slowest = told_slowest(flights, SHOWN_SLOWEST if idle else 1)
+        self._bar.update(self._task, completed=position, samples=line, tail=f"{idle} idle, {slowest}" if idle else "")
         if not self._console.is_terminal and time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
-            self._say(f"{line}, {actors} at work, ETA {self._eta(position)}" if self._start else "loading models")
+            work = f"{actors} at work, {idle} idle, ETA {self._eta(position)}, slowest {slowest or 'none'}"
+            self._say(f"{line}, {work}" if self._start else "loading models")
 
     def finished(self, task: Task, counts: dict[str, int]) -> None:
         self.rows += counts["rows"]

@@ -205,6 +205,9 @@ class ResourcesConfig(Section):
     gpus_per_actor: Number = Field(0, ge=0)
     max_actors: Whole | None = Field(None, gt=0, description="null: as many as the cluster holds")
     attempts: Whole = Field(3, gt=0, description="tries of a shard before it is set aside")
+    stall_seconds: Number = Field(
+        1800, gt=0, description="silence of a shard's worker after which it is ended; longer than any batch takes"
+    )
 
     @field_validator("address")
     @classmethod

@@ -1,20 +1,24 @@
 """Extract: one pass over a shard that opens every image once and fills the datasets the shard lacks."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.batches import BLANK, Sample, batches
 from pipeline.config import Config, InputConfig
+from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_crashes
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
+from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
-from pipeline.images import DecodedImage, ImageError, decode
-from pipeline.metadata import typed_metadata
+from pipeline.images import ImageError, decode
 from pipeline.parts import PartWriter, part_facts
 from pipeline.run import Run, RunError
 from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
@@ -27,25 +31,14 @@ if TYPE_CHECKING:
     # It takes torch and open_clip, which a pass without CLIP does not.
     from pipeline.clip import Clip
 
-BATCH_PIXELS = 64_000_000
-"""Decoded pixels a batch may hold (3 bytes each), unless one image alone has more."""
-
-BATCH_REJECTS = 1024
-"""Rejects that may wait for a batch to fill: a shard can hold nothing else."""
-
 READ_BLOCK_BYTES = 8 << 20
 
-Report = Callable[[int, int, int], None]
-"""Called after every batch with the rows and rejects since the last call, and the bytes of the shard read."""
+SEARCHED_BATCHES = 2
+"""Batches of a search: a process that died may have been one further than it was heard to say."""
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A usable sample: what the shard holds of it, and its picture."""
-
-    raw: RawSample
-    image: DecodedImage
-    uid: str
+Report = Callable[[int, int, int, int], None]
+"""Called after every batch with the rows and rejects since the last call, the bytes of the shard read, and the
+index after the batch."""
 
 
 def sample_fields(config: InputConfig) -> dict[str, Any]:
@@ -87,11 +80,14 @@ class Extractor:
         """What each dataset depends on, for the fingerprints."""
         return self._fields
 
-    def extract(self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report) -> dict[str, int]:
+    def extract(
+        self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report, crashes: Crashes = NO_CRASHES
+    ) -> dict[str, int]:
         """Read a shard once and write the parts it lacks; returns the counts.
 
         Rows are those of the samples dataset, in the order of the tar. Rejects appear first, then samples,
-        then what stands on them.
+        then what stands on them. A sample of `crashes` is a reject of the pass that writes the samples; to a
+        later pass it is the row that it has been since, with a failed status.
 
         Raises:
             OSError: the storage failed or gave fewer bytes than the object has; worth another try.
@@ -99,6 +95,8 @@ class Extractor:
         """
         stages, counts, reasons = Stages(), ReadCounts(), Counter[str]()
         kept: list[int] = []
+        after = 0
+        rejected = crashes.samples if SAMPLES in lacking else rejected_crashes(run, shard.id)
         with ExitStack() as open_parts, _open(shard.url) as stream:
             # Parts are committed in the reverse order of their opening.
             parts = {
@@ -107,12 +105,18 @@ class Extractor:
                 if dataset in lacking or (dataset == REJECTS and SAMPLES in lacking)
             }
             source = read_samples(stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts)
-            items = self._decoded(shard, source, stages)
+            items = self._decoded(shard, source, stages, {**rejected, **crashes.samples})
             for samples, rejects in batches(items, self._config.clip.batch_size):
+                rejects += [crash_reject(sample) for sample in samples if sample.raw.index in rejected]
                 reasons.update(reject.reason for reject in rejects)
-                kept.extend(sample.raw.index for sample in samples)
-                self._fill(parts, shard, samples, rejects, stages)
-                report(len(samples), len(rejects), stream.tell())
+                kept.extend(sample.raw.index for sample in samples if sample.raw.index not in rejected)
+                if REJECTS in parts:
+                    parts[REJECTS].write([reject_row(shard, reject) for reject in rejects])
+                singly = samples and samples[0].raw.index in crashes.singly
+                for together in [[sample] for sample in samples] if singly else [samples]:
+                    self._fill(parts, shard, together, rejected, stages)
+                after = samples[-1].raw.index + 1 if samples else after
+                report(len(samples), len(rejects), stream.tell(), after)
             total = {
                 "rows": len(kept),
                 "rejects": sum(reasons.values()),
@@ -126,83 +130,115 @@ class Extractor:
                 _check_same_samples(run, shard, kept)
         return total
 
-    def _decoded(self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages) -> Iterator[Sample | Reject]:
+    def search(
+        self, shard: Shard, lacking: Collection[Dataset], first: int, crashes: Crashes, announce: Announce
+    ) -> None:
+        """Run what may have ended a process: from the sample `first` on, which began a batch, every sample of two
+        batches by itself and then each batch. Nothing is written.
+
+        Raises:
+            OSError: as `extract`.
+        """
+        config = self._config
+        with _open(shard.url) as stream:
+            source = read_samples(stream, shard.size, config.input.limits, config.input.caption_key)
+            suspects = (item for item in source if item.index is not None and item.index >= first)
+            items = self._alone(shard, suspects, lacking, crashes, announce)
+            for samples, _ in islice(batches(items, config.clip.batch_size), SEARCHED_BATCHES):
+                if samples and samples[0].raw.index not in crashes.singly:
+                    announce(Place("batch", samples[0].raw.index))
+                    self._run(samples, lacking)
+                    announce(None)
+
+    def _alone(
+        self,
+        shard: Shard,
+        suspects: Iterable[RawSample | Reject],
+        lacking: Collection[Dataset],
+        crashes: Crashes,
+        announce: Announce,
+    ) -> Iterator[Sample | Reject]:
+        """The items of `_decoded`, each decoded and run by itself."""
+
+        def announced() -> Iterator[RawSample | Reject]:
+            for item in suspects:
+                if isinstance(item, RawSample):
+                    announce(Place("alone", item.index))
+                yield item
+
+        for item in self._decoded(shard, announced(), Stages(), crashes.samples):
+            if isinstance(item, Sample) and item.crash is None:
+                self._run([item], lacking)
+            announce(None)
+            yield item
+
+    def _run(self, samples: Sequence[Sample], lacking: Collection[Dataset]) -> None:
+        images = [sample.image.pixels for sample in samples]
+        if self._clip and embeddings_of(self._config) in lacking:
+            self._clip(images, [sample.raw.caption for sample in samples])
+        if self._spotter and spotted_of(self._config) in lacking:
+            self._spotter.spot(images)
+
+    def _decoded(
+        self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages, crashed: Mapping[int, str]
+    ) -> Iterator[Sample | Reject]:
         limits = self._config.input.limits
         for item in source:
             if isinstance(item, Reject):
                 yield item
                 continue
-            try:
-                with stages.time("decode"):
-                    image = decode(item.image, limits.max_pixels, limits.max_side)
-            except ImageError as error:
-                yield Reject(item.index, item.key, error.reason, str(error), item.image_offset)
-                continue
-            yield Sample(item, image, sample_uid(shard.id, item.index, item.key, item.metadata))
+            crash, image = crashed.get(item.index), BLANK
+            if crash is None:
+                try:
+                    with stages.time("decode"):
+                        image = decode(item.image, limits.max_pixels, limits.max_side)
+                except ImageError as error:
+                    yield Reject(item.index, item.key, error.reason, str(error), item.image_offset)
+                    continue
+            yield Sample(item, image, sample_uid(shard.id, item.index, item.key, item.metadata), crash)
 
     def _fill(
         self,
         parts: dict[Dataset, PartWriter],
         shard: Shard,
         samples: Sequence[Sample],
-        rejects: Sequence[Reject],
+        rejected: Collection[int],
         stages: Stages,
     ) -> None:
-        """Write one batch into the open parts."""
-        images = [sample.image.pixels for sample in samples]
-        identity = [_identity(shard, sample) for sample in samples]
-        if REJECTS in parts:
-            parts[REJECTS].write([_reject_row(shard, reject) for reject in rejects])
+        """Run one batch and write its rows, all but those `rejected`, into the open parts."""
         if not samples:
             return
+        images = [sample.image.pixels for sample in samples]
+        rows = [sample.raw.index not in rejected for sample in samples]
+        identities = [identity(shard, sample) for sample in samples]
         if SAMPLES in parts:
             keys = self._config.input.metadata
-            parts[SAMPLES].write(
-                [row | _sample_row(sample, keys) for row, sample in zip(identity, samples, strict=True)]
-            )
+            row_of = zip(rows, identities, samples, strict=True)
+            parts[SAMPLES].write([of | sample_row(sample, keys) for is_row, of, sample in row_of if is_row])
         if self._clip and (part := parts.get(embeddings_of(self._config))):
             with stages.time("clip"):
                 embedded = self._clip(images, [sample.raw.caption for sample in samples])
-            table = pa.Table.from_pylist(identity, schema.arrow(schema.IDENTITY))
+            table = pa.Table.from_pylist(identities, schema.arrow(schema.IDENTITY))
             stored_as = self._config.clip.stored_as
+            sound = np.array([sample.crash is None for sample in samples])
             for name, values in {
-                schema.CLIP_STATUS.name: [schema.ClipStatus.OK] * len(samples),
-                schema.CLIP_SCORE.name: embedded.score,
-                schema.CAPTION_TRUNCATED.name: embedded.truncated,
-                schema.IMAGE_EMBEDDING: to_column(embedded.image, stored_as),
-                schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as),
+                schema.CLIP_STATUS.name: np.where(sound, schema.ClipStatus.OK, schema.ClipStatus.FAILED),
+                schema.CLIP_SCORE.name: pa.array(embedded.score, mask=~sound),
+                schema.CAPTION_TRUNCATED.name: pa.array(embedded.truncated, mask=~sound),
+                schema.IMAGE_EMBEDDING: to_column(embedded.image, stored_as, sound),
+                schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as, sound),
             }.items():
                 table = table.append_column(name, pa.array(values))
-            part.write(table)
+            part.write(table if all(rows) else table.filter(pa.array(rows)))
         if self._spotter and (part := parts.get(spotted_of(self._config))):
             with stages.time("spot"):
                 spottings = self._spotter.spot(images)
-            part.write([row | _spotted_row(found) for row, found in zip(identity, spottings, strict=True)])
-
-
-def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[Sample], list[Reject]]]:
-    """Group samples by number and decoded pixels; rejects travel with the batch they were met in.
-
-    The grouping depends on the items alone, so the same shard always gives the same batches.
-    """
-    samples: list[Sample] = []
-    rejects: list[Reject] = []
-    pixels = 0
-    for item in items:
-        if isinstance(item, Reject):
-            rejects.append(item)
-            if len(rejects) == BATCH_REJECTS:
-                yield samples, rejects
-                samples, rejects, pixels = [], [], 0
-            continue
-        height, width = item.image.pixels.shape[:2]
-        if samples and (len(samples) == size or pixels + height * width > BATCH_PIXELS):
-            yield samples, rejects
-            samples, rejects, pixels = [], [], 0
-        samples.append(item)
-        pixels += height * width
-    if samples or rejects:
-        yield samples, rejects
+            found = [
+                spotting if sample.crash is None else Spotting(schema.SpotStatus.FAILED, (), sample.crash)
+                for sample, spotting in zip(samples, spottings, strict=True)
+            ]
+            row_found = zip(rows, identities, found, strict=True)
+            part.write([of | spotted_row(spotting) for is_row, of, spotting in row_found if is_row])
 
 
 def _open(url: str) -> Any:
@@ -219,54 +255,3 @@ def _check_same_samples(run: Run, shard: Shard, kept: list[int]) -> None:
             f"Shard {shard.id}: this pass kept {len(kept)} samples, the samples part holds {len(stored)} and "
             "not the same ones: images decode differently here. Use the software versions of run.yaml."
         )
-
-
-def _identity(shard: Shard, sample: Sample) -> dict[str, Any]:
-    return {"shard": shard.id, "index": sample.raw.index, "key": sample.raw.key, "uid": sample.uid}
-
-
-def _sample_row(sample: Sample, keys: Any) -> dict[str, Any]:
-    raw, image = sample.raw, sample.image
-    height, width = image.pixels.shape[:2]
-    metadata, mismatch = typed_metadata(raw.metadata, {"url": "string", **keys})
-    status = raw.metadata_status
-    if mismatch and status is schema.MetadataStatus.OK:
-        status = schema.MetadataStatus.MISMATCH
-    return metadata | {
-        "caption": raw.caption,
-        "width": width,
-        "height": height,
-        "image_format": image.format,
-        "image_offset": raw.image_offset,
-        "image_size": raw.image_size,
-        "metadata_status": status,
-    }
-
-
-def _reject_row(shard: Shard, reject: Reject) -> dict[str, Any]:
-    return {
-        "shard": shard.id,
-        "index": reject.index,
-        "key": reject.key,
-        "reason": reject.reason,
-        "message": reject.message,
-        "offset": reject.offset,
-    }
-
-
-def _spotted_row(found: Spotting) -> dict[str, Any]:
-    failed = found.status is schema.SpotStatus.FAILED
-    return {
-        "spot_status": found.status,
-        "spot_message": found.message,
-        "spotted": None
-        if failed
-        else [
-            {
-                "text": word.text,
-                "confidence": word.confidence,
-                "polygon": [{"x": x, "y": y} for x, y in word.polygon.tolist()],
-            }
-            for word in found.words
-        ],
-    }

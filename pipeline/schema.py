@@ -26,6 +26,7 @@ class RejectReason(StrEnum):
     BAD_JSON = "bad_json"  # the caption had to come from a .json that does not parse
     HALF_SAMPLE = "half_sample"  # members of a sample, but no image
     DUPLICATE_KEY = "duplicate_key"  # the key was already used in this shard
+    CRASHED = "crashed"  # it ended every process that ran it, or kept it from going on
     # The archive itself: `index` and `key` are null.
     BAD_HEADER = "bad_header"
     NO_END_MARKER = "no_end_marker"
@@ -34,13 +35,14 @@ class RejectReason(StrEnum):
 
 
 class ClipStatus(StrEnum):
-    """Whether a sample has embeddings: computed ones always are `ok`, imported ones may not be there."""
+    """Whether a sample has embeddings: imported ones may not be there, computed ones are `ok` or `failed`."""
 
     OK = "ok"
     MISSING = "missing"  # the import has no row for the sample
     AMBIGUOUS = "ambiguous"  # the import has several rows of the sample's key
     MISMATCH = "mismatch"  # the import's row of that key has another caption
     INVALID = "invalid"  # the import's image embedding is zero or not finite
+    FAILED = "failed"  # the sample, a row since an earlier pass, ends the process that embeds it
 
 
 class SpotStatus(StrEnum):
@@ -96,19 +98,19 @@ SHARD = Column("shard", pa.string(), "", "shard id: the path below the shards' r
 INDEX = Column("index", pa.int32(), "", "position of the sample group in the shard, rejects included")
 KEY = Column("key", pa.string(), "", "webdataset key: the member name up to the first dot of its base name")
 UID = Column("uid", pa.string(), "hex", "128-bit id: DataComp's own, else blake2b of (shard, index, key)")
-CLIP_STATUS = Column("clip_status", pa.string(), "", "ok; else why an imported embedding could not be used")
+CLIP_STATUS = Column("clip_status", pa.string(), "", "ok; else why there is no embedding that could be used")
 CLIP_SCORE = Column(
     "clip_score",
     pa.float32(),
     "cosine",
-    "cosine of image and text embedding, not scaled; null: not in the import",
+    "cosine of image and text embedding, not scaled; null: no embedding",
     nullable=True,
 )
 CAPTION_TRUNCATED = Column(
     "caption_truncated",
     pa.bool_(),
     "",
-    "the caption has more tokens than CLIP's context: its end is unseen; null: not in the import",
+    "the caption has more tokens than CLIP's context: its end is unseen; null: not computed here",
     nullable=True,
 )
 IMAGE_EMBEDDING = "image_embedding"

@@ -18,6 +18,7 @@ MEANINGS: Mapping[RejectReason, str] = {
     RejectReason.BAD_JSON: "The caption was to come from a .json that cannot be read.",
     RejectReason.HALF_SAMPLE: "There are files of a sample, and no image.",
     RejectReason.DUPLICATE_KEY: "The sample has the key of an earlier one of its shard.",
+    RejectReason.CRASHED: "The sample ended every process that ran it, or kept it from going on.",
     RejectReason.BAD_HEADER: "The archive is damaged; it was read on at its next sound file.",
     RejectReason.NO_END_MARKER: "The archive ends without the mark of its end.",
     RejectReason.DATA_AFTER_END: "The archive goes on after the mark of its end.",

@@ -23,11 +23,11 @@ from jobs.extract import PARTS, ExtractActor
 from jobs.heartbeats import Board
 from jobs.job import Ready
 from jobs.session import session
+from pipeline.batches import Sample, batches
 from pipeline.clip import Clip
 from pipeline.config import Config, InputLimits, ResourcesConfig
 from pipeline.config_file import parse
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
-from pipeline.extract import Sample, batches
 from pipeline.images import decode
 from pipeline.run import Run
 from pipeline.samples import RawSample, read_samples

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.pool import Pool, PoolError, Task
+from jobs.pool import Pool, PoolError
+from jobs.tasks import Task
 from pipeline.config import ResourcesConfig
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -45,6 +46,10 @@ class Actor:
             os._exit(1)
         if action == "slow" and n < 2:
             time.sleep(30)
+        if action == "proud":  # of its copies none lives
+            time.sleep(3 if n < 2 else 0)
+            if n > 1:
+                os._exit(1)
         return {"rows": 10, "rejects": 2}
 
 
@@ -55,7 +60,7 @@ class Recorder:
         self.retries: Counter[str] = Counter()
         self.beats: dict[str, tuple[int, int, int]] = {}
 
-    def running(self, in_flight, actors) -> None:
+    def running(self, in_flight, actors, idle, flights) -> None:
         self.beats.update(in_flight)
 
     def finished(self, task, counts) -> None:
@@ -114,8 +119,8 @@ def test_an_actor_whose_models_may_be_broken_is_replaced(tmp_path) -> None:
 
 def test_an_actor_killed_from_outside(tmp_path) -> None:
     class Killer(Recorder):
-        def running(self, in_flight, actors) -> None:
-            super().running(in_flight, actors)
+        def running(self, in_flight, *others) -> None:
+            super().running(in_flight, *others)
             file = tmp_path / "slow-1"
             if file.exists() and len(pids := file.read_text().split()) == 1 and not self.retries:
                 with contextlib.suppress(ProcessLookupError):  # the driver learns of it some ticks later
@@ -131,10 +136,47 @@ def test_an_actor_killed_from_outside(tmp_path) -> None:
     assert time.monotonic() - start < 25
 
 
+def copied(folder: Path, name: str, monkeypatch) -> tuple[Recorder, list[int]]:
+    """Some shards of one size, one of them belated: who was told what, and the idle workers at each tick."""
+    monkeypatch.setattr("jobs.stragglers.MIN_SECONDS", 0.5)
+    idle: list[int] = []
+
+    class Watching(Recorder):
+        def running(self, in_flight, actors, idle_actors, flights) -> None:
+            super().running(in_flight, actors, idle_actors, flights)
+            idle.append(idle_actors)
+
+    recorder = Watching()
+    shards = [name, *(f"good-{i}" for i in range(4))]
+    Pool(Actor, (str(folder),), lambda _: None, ResourcesConfig()).run(
+        [Task(shard, (shard,), size=1000) for shard in shards], recorder
+    )
+    assert recorder.done == Counter(shards)
+    return recorder, idle
+
+
+def test_a_belated_shard_is_done_by_a_copy_and_its_slow_worker_is_ended(tmp_path, monkeypatch) -> None:
+    start = time.monotonic()
+    copied(tmp_path, "slow-1", monkeypatch)
+    assert time.monotonic() - start < 25
+    slow, _ = (int(pid) for pid in (tmp_path / "slow-1").read_text().split())
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{slow}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{slow}").exists()
+
+
+def test_a_copy_that_dies_is_no_failure_of_the_shard(tmp_path, monkeypatch) -> None:
+    recorder, idle = copied(tmp_path, "proud-1", monkeypatch)
+    assert len((tmp_path / "proud-1").read_text().split()) > 1
+    assert (recorder.retries, recorder.failures) == ({}, {})
+    assert max(idle) >= 1
+
+
 def test_heartbeats_reach_the_driver(tmp_path) -> None:
     class Once(Recorder):
-        def running(self, in_flight, actors) -> None:
-            super().running(in_flight, actors)
+        def running(self, in_flight, *others) -> None:
+            super().running(in_flight, *others)
             if "slow-1" in self.beats:
                 raise InterruptedError
 

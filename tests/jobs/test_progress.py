@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
-from jobs.pool import Task
 from jobs.progress import Reporter
+from jobs.stragglers import Flight
+from jobs.tasks import Task
 from pipeline.run import Run
 from pipeline.shards import Shard
 
@@ -23,14 +24,15 @@ def test_lines_count_finished_and_running_shards(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("jobs.progress.time.monotonic", lambda: float(next(now)))
     report, out, _ = reporter(tmp_path)
     with report:
-        report.running({}, 0)
-        report.running({"a": (0, 0, 0), "b": (0, 0, 0)}, 2)
+        report.running({}, 0, 0, [])
+        report.running({"a": (0, 0, 0), "b": (0, 0, 0)}, 2, 0, [Flight("a", 300, 0, 5), Flight("b", 100, 0, 5)])
         report.finished(Task("b", ()), {"rows": 40, "rejects": 2})
-        report.running({"a": (60, 1, 100)}, 1)
+        report.running({"a": (60, 1, 100)}, 1, 1, [Flight("a", 300, 100, 15)])
     loading, _, middle, last = out.getvalue().splitlines()
     assert loading == "extract: loading models"
     assert middle.startswith("extract: 100 samples, ")
-    assert "3 rejects, 1/2 shards, 1 at work, ETA " in middle
+    assert "3 rejects, 1/2 shards, 1 at work, 1 idle, ETA " in middle
+    assert middle.endswith(", slowest a at 33% after 15 s (0.0 MB/s)")
     assert last.startswith("extract: 40 samples, ")
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from pipeline import schema
+from pipeline.batches import Sample, batches
 from pipeline.clip import ClipBatch
 from pipeline.config import Config
 from pipeline.config_file import parse
 from pipeline.datasets import REJECTS, SAMPLES, embeddings_of, spotted_of
-from pipeline.extract import Extractor, Sample, batches
+from pipeline.extract import Extractor
 from pipeline.images import DecodedImage
 from pipeline.run import Run, RunError
 from pipeline.samples import Reject
