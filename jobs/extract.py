@@ -1,5 +1,6 @@
 """The extract job: actors that hold the models, each on one shard at a time."""
 
+import platform
 from collections.abc import Collection
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from jobs.console import say
 from jobs.import_embeddings import run_import
 from jobs.job import Job, JobError, Ready, run_job
 from jobs.pool import Task
+from jobs.startup import low_disk
 from pipeline.claims import resolved
 from pipeline.config import Config
 from pipeline.datasets import SAMPLES, Dataset, embeddings_of, spotted_of
@@ -44,14 +46,13 @@ class ExtractActor:
         config, threads = self._config, self._config.resources.cpus_per_actor
         limit_threads(threads)
         clip = spotter = None
+        device = _device(config) if self._parts else "cpu"
         if "clip" in self._parts:
             from pipeline.clip import Clip
 
             clip = Clip(config.clip, threads)
         if "spot" in self._parts:
-            from pipeline.clip_model import resolve_device
-
-            spotter = load_spotter(config.spotting, threads, resolve_device(config.clip.device))
+            spotter = load_spotter(config.spotting, threads, device)
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
@@ -64,6 +65,23 @@ class ExtractActor:
             board.add.remote(shard.id, rows, rejects, position)
 
         return self._extractor.extract(self._run, shard, lacking, report)
+
+
+def _device(config: Config) -> str:
+    """torch's name of the device.
+
+    Raises:
+        ClipError: a GPU is asked for and absent.
+    """
+    from pipeline.clip_model import ClipError, resolve_device
+
+    device, gpus = resolve_device(config.clip.device), config.resources.gpus_per_actor
+    if gpus and device == "cpu" and config.clip.device == "auto":
+        raise ClipError(
+            f"resources.gpus_per_actor is {gpus:g}, but torch sees no CUDA device on {platform.node()}: install a "
+            "torch for its driver, or set clip.device to cpu."
+        )
+    return device
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
@@ -107,6 +125,8 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
         say(console, f"extract: {sample}")
     if unlisted := len(collection) - len(listed):
         say(console, f"extract: {unlisted} shards of the run are not in input.shards; they stay in it")
+    if warning := low_disk(run, sum(task.arguments[0].size or 0 for task in tasks)):
+        say(console, f"extract: warning: {warning}")
     sections = ("input", *(SECTIONS[part] for part in parts))
     job = Job("extract", run, config, sections, collection, tuple(wanted), ExtractActor, (tuple(parts),))
     run_job(job, tasks, console)

@@ -205,6 +205,16 @@ class ResourcesConfig(Section):
     gpus_per_actor: Number = Field(0, ge=0)
     max_actors: Whole | None = Field(None, gt=0, description="null: as many as the cluster holds")
     attempts: Whole = Field(3, gt=0, description="tries of a shard before it is set aside")
+    autoscale: bool = Field(
+        False, description="the cluster starts nodes on demand: ask for max_actors, whatever it holds now"
+    )
+    pool: Filled | None = Field(None, description="value of Ray's node label `pool`: actors run there only; null: all")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "ResourcesConfig":
+        if self.autoscale and self.max_actors is None:
+            raise ValueError("autoscale asks for max_actors: say how many")
+        return self
 
     @field_validator("address")
     @classmethod
