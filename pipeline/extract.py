@@ -88,7 +88,7 @@ class Extractor:
         return self._fields
 
     def extract(self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report) -> dict[str, int]:
-        """Read a shard once and write the parts it lacks; returns the counts.
+        """Read a shard once and write the parts it lacks; returns the counts, and milliseconds by stage.
 
         Rows are those of the samples dataset, in the order of the tar. Rejects appear first, then samples,
         then what stands on them.
@@ -124,7 +124,7 @@ class Extractor:
                 part.describe(part_facts(dataset, shard, fingerprint, total, stages.seconds))
             if SAMPLES not in lacking:
                 _check_same_samples(run, shard, kept)
-        return total
+        return total | stages.milliseconds()
 
     def _decoded(self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages) -> Iterator[Sample | Reject]:
         limits = self._config.input.limits
