@@ -71,8 +71,8 @@ def run_submit(
     # Ray would let its environment win over the address that was given, and tell of every step.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
-    for kind in JobSubmissionClient.__mro__:
-        logging.getLogger(kind.__module__).setLevel(logging.ERROR)
+    for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{module}").setLevel(logging.ERROR)
     client = JobSubmissionClient(address)
     with tempfile.TemporaryDirectory() as folder:
         _pack(settings, Path(folder))

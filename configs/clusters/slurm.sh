@@ -35,10 +35,9 @@ gpus=(); if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then gpus=(--num-gpus="$SLURM_GPUS
 srun --nodes=1 --ntasks=1 --nodelist="$head" \
   ray start --head --block --node-ip-address="$head_ip" --port="$port" --dashboard-host=127.0.0.1 \
   "${cpus[@]}" "${gpus[@]}" ${RAY_HEAD_OPTIONS:-} &
-for _ in $(seq 60); do
-  if srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray status --address="$address" >/dev/null 2>&1; then break; fi
-  sleep 1
-done
+ready() { srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray status --address="$address" >/dev/null 2>&1; }
+for _ in $(seq 60); do if ready; then break; fi; sleep 2; done
+ready || { echo "slurm.sh: Ray's head did not start at $address." >&2; exit 1; }
 for node in "${nodes[@]:1}"; do
   srun --nodes=1 --ntasks=1 --nodelist="$node" \
     ray start --block --address="$address" "${cpus[@]}" "${gpus[@]}" ${RAY_WORKER_OPTIONS:-} &

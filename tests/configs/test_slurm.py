@@ -10,11 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.session import LOCAL_ENVIRONMENT
 from pipeline.datasets import SAMPLES
 from pipeline.run import Run
 from tests.e2e.command import REPOSITORY, write_config
-from tests.e2e.ray_cluster import free_ports, wait_for
+from tests.e2e.ray_cluster import environment, free_ports, wait_for
 from tests.pipeline.shard_factory import samples, tar
 
 SCRIPT = REPOSITORY / "configs" / "clusters" / "slurm.sh"
@@ -26,10 +25,15 @@ STAND_INS = {
     "hostname": "echo 127.0.0.1",
 }
 
+# Nodes of a real cluster listen on the network: here on one of their own, which has no other machine.
+LOOPBACK_ONLY = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
 
 @pytest.fixture
 def slurm(tmp_path):
     """A function that submits the script with a command of parrotscope; the environment is that of a job on 2 nodes."""
+    if subprocess.run([*LOOPBACK_ONLY, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets no process have a network of its own (unshare --net)")
     programs = tmp_path / "programs"
     programs.mkdir()
     for name, body in STAND_INS.items():
@@ -43,9 +47,8 @@ def slurm(tmp_path):
     apart = [f"{memory} --dashboard-agent-listen-port={port}" for port in agents[:2]]
     apart = [f"{options} --dashboard-agent-grpc-port={port}" for options, port in zip(apart, agents[2:], strict=True)]
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as ray_folder:
-        environment = {
-            **os.environ,
-            **LOCAL_ENVIRONMENT,
+        variables = {
+            **environment(),
             "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY),
             "SLURM_JOB_ID": str(os.getpid()),
@@ -57,8 +60,8 @@ def slurm(tmp_path):
 
         def submit(*command: str) -> subprocess.Popen[str]:
             return subprocess.Popen(
-                ["sbatch", "--nodes=2", SCRIPT, *command],
-                cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                [*LOOPBACK_ONLY, "sbatch", "--nodes=2", SCRIPT, *command],
+                cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
 
         yield submit

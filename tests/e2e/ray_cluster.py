@@ -12,18 +12,20 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from ray.job_submission import JobSubmissionClient
 
 from jobs.session import LOCAL_ENVIRONMENT
 from tests.e2e.command import REPOSITORY
 
 BIN = Path(sys.executable).parent
+TOKEN = "0123456789abcdef" * 4
 
 
 def wait_for(happened: Callable[[], object], process: subprocess.Popen, seconds: float = 120) -> None:
@@ -57,8 +59,9 @@ def own_code() -> list[Path]:
 
 def environment() -> dict[str, str]:
     """That of a node: without the checkout on its path."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
-    return {**kept, **LOCAL_ENVIRONMENT, "PATH": f"{BIN}:{kept['PATH']}"}
+    left_out = ("PYTHONPATH", "RAY_ADDRESS", *LOCAL_ENVIRONMENT)
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "PATH": f"{BIN}:{kept['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def free_ports(count: int) -> list[int]:
@@ -78,18 +81,21 @@ class Head:
     client: str
     metrics: str
 
+    def jobs(self) -> JobSubmissionClient:
+        # This process's Ray read its environment before there was a token.
+        return JobSubmissionClient(self.dashboard, headers={"Authorization": f"Bearer {TOKEN}"})
+
     def scrape(self) -> str:
         with urllib.request.urlopen(self.metrics, timeout=10) as answer:  # noqa: S310 - loopback
             return answer.read().decode()
 
 
 @contextmanager
-def ray_node(*options: str, prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen]:
-    """`ray start --block` until the end of the block; what it started ends with it."""
+def process_of(*command: str | Path) -> Iterator[subprocess.Popen]:
+    """A process on the loopback address until the end of the block; what it started ends with it."""
     process = subprocess.Popen(
-        [*prefix, BIN / "ray", "start", "--block", "--object-store-memory=100000000", *options],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-    )  # fmt: skip
+        command, env=environment() | LOCAL_ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+    )
     try:
         yield process
     finally:
@@ -100,12 +106,28 @@ def ray_node(*options: str, prefix: Sequence[str] = ()) -> Iterator[subprocess.P
             left.kill()
 
 
+JOIN = """
+import sys, time
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+Node(RayParams(gcs_address=sys.argv[1], node_ip_address="127.0.0.1", num_cpus=1, object_store_memory=100_000_000,
+     min_worker_port=0, max_worker_port=0), head=False, shutdown_at_exit=True, spawn_reaper=False)
+time.sleep(3600)
+"""
+"""`ray start` lets no second node join a cluster that is on the loopback address."""
+
+
+def ray_worker(head: "Head", *hidden: Path) -> AbstractContextManager[subprocess.Popen]:
+    """A second node, without this program's code too, and with empty folders in the place of those that are hidden."""
+    return process_of(*hiding(*own_code(), *hidden), sys.executable, "-c", JOIN, head.address)
+
+
 @contextmanager
 def ray_head(*options: str) -> Iterator[Head]:
     """A head, with the token that its clients need in this process's environment."""
     port, client, dashboard, metrics, *agents = free_ports(6)
     folder = Path(tempfile.mkdtemp(prefix="ray"))  # a socket's path has 107 bytes at most
-    (folder / "token").write_text("0123456789abcdef" * 4)
+    (folder / "token").write_text(TOKEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
@@ -117,11 +139,12 @@ def ray_head(*options: str) -> Iterator[Head]:
         )
         prefix = hiding(*own_code()) if can_hide() else []
         try:
-            with ray_node(
-                "--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}",
+            with process_of(
+                *prefix, BIN / "ray", "start", "--head", "--block", "--object-store-memory=100000000",
+                "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}",
                 f"--dashboard-agent-listen-port={agents[0]}", f"--dashboard-agent-grpc-port={agents[1]}",
-                f"--temp-dir={folder}", *options, prefix=prefix,
+                f"--temp-dir={folder}", *options,
             ) as process:  # fmt: skip
                 wait_for(lambda: _answers(head), process)
                 yield head
