@@ -36,7 +36,7 @@ srun --nodes=1 --ntasks=1 --nodelist="$head" \
   ray start --head --block --node-ip-address="$head_ip" --port="$port" --dashboard-host=127.0.0.1 \
   "${cpus[@]}" "${gpus[@]}" ${RAY_HEAD_OPTIONS:-} &
 ready() { srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" ray status --address="$address" >/dev/null 2>&1; }
-for _ in $(seq 60); do if ready; then break; fi; sleep 2; done
+for _ in $(seq 60); do sleep 5; if ready; then break; fi; done
 ready || { echo "slurm.sh: Ray's head did not start at $address." >&2; exit 1; }
 for node in "${nodes[@]:1}"; do
   srun --nodes=1 --ntasks=1 --nodelist="$node" \
