@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 
 from jobs.pool import Pool, PoolError, Task
@@ -171,21 +170,3 @@ def test_a_cluster_too_small_for_one_actor_is_an_error_at_the_start(tmp_path) ->
 def test_a_pool_of_nodes_that_is_not_there_is_an_error_at_the_start(tmp_path) -> None:
     with pytest.raises(PoolError, match=r"one actor; the nodes of gpus: \[\]"):
         run(tmp_path, ["good-1"], pool="gpus")
-
-
-def test_an_autoscaler_is_asked_for_more_than_the_cluster_holds(tmp_path) -> None:
-    asked = []
-
-    class Watching(Recorder):
-        def running(self, in_flight, actors) -> None:
-            asked.append(len(pool._calls) + len(pool._idle))
-
-    recorder, shards = Watching(), [f"good-{i}" for i in range(200)]
-    cpus = int(ray.cluster_resources()["CPU"])
-    resources = ResourcesConfig(cpus_per_actor=cpus, autoscale=True, max_actors=3)
-    pool = Pool(Actor, (str(tmp_path),), lambda _: None, resources)
-    pool.run([Task(shard, (shard,)) for shard in shards], recorder)
-    assert recorder.done == Counter(shards)
-    assert max(asked) == 3
-    # Those that found no node are gone with the job: the next one gets its actor.
-    assert run(tmp_path, ["good-1"], cpus_per_actor=cpus).done == {"good-1": 1}
