@@ -48,6 +48,15 @@ class Only(StrEnum):
     SPOT = "spot"
 
 
+class Command(StrEnum):
+    """The commands that run on a cluster."""
+
+    PROFILE = "profile"
+    EXTRACT = "extract"
+    CLUSTER = "cluster"
+    REPROFILE = "reprofile"
+
+
 @app.command()
 def profile(config: ConfigPath, overrides: Overrides = None, partial: Partial = False) -> None:
     """Run the chain: extract, cluster, profile; then print Table 1. Same command again resumes."""
@@ -88,6 +97,28 @@ def reprofile(config: ConfigPath, overrides: Overrides = None) -> None:
 
         run_profile(settings, console)
         _print_table1(settings)
+
+
+@app.command()
+def submit(
+    config: ConfigPath,
+    address: Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the dashboard: http://host:8265")],
+    job: Annotated[Command, typer.Option(help="Command of the chain")] = Command.PROFILE,
+    overrides: Overrides = None,
+    only: Annotated[Only | None, typer.Option(help="Of extract: hold one model")] = None,
+    partial: Partial = False,
+    shared_disk: Annotated[bool, typer.Option("--shared-disk", help="The nodes see this machine's paths")] = False,
+    wait: Annotated[bool, typer.Option(help="Follow the logs until the job ends")] = True,
+) -> None:
+    """Run a job on a Ray cluster by its job API: code and configuration go along, logs and status come back."""
+    if (only and job is not Command.EXTRACT) or (partial and job not in (Command.PROFILE, Command.CLUSTER)):
+        raise typer.BadParameter(f"{job} takes no {'--only' if only else '--partial'}")
+    with told():
+        from jobs.submit import run_submit
+
+        command = [job, *(["--only", only] if only else []), *(["--partial"] if partial else [])]
+        status = run_submit(command, config, overrides or (), address, shared_disk, wait, console)
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The extract job: actors that hold the models, each on one shard at a time."""
 
+import platform
 from collections.abc import Collection
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from jobs.console import say
 from jobs.import_embeddings import run_import
 from jobs.job import Job, JobError, Ready, run_job
 from jobs.search import Search
+from jobs.startup import low_disk
 from jobs.tasks import Task
 from pipeline.claims import resolved
 from pipeline.config import Config
@@ -47,12 +49,13 @@ class ExtractActor:
         config, threads = self._config, self._config.resources.cpus_per_actor
         limit_threads(threads)
         clip = spotter = None
+        device = _device(config) if self._parts else "cpu"
         if "clip" in self._parts:
             from pipeline.clip import Clip
 
             clip = Clip(config.clip, threads)
         if "spot" in self._parts:
-            spotter = load_spotter(config.spotting, threads, _device(config))
+            spotter = load_spotter(config.spotting, threads, device)
         # Libraries loaded with the models bring thread pools of their own.
         limit_threads(threads)
         self._extractor = Extractor(config, clip, spotter)
@@ -81,12 +84,22 @@ class ExtractActor:
 
 
 def _device(config: Config) -> str:
-    """Torch's name of the device; torch takes seconds to load, and `cpu` needs no asking."""
+    """Torch's name of the device; torch takes seconds to load, and `cpu` needs no asking.
+
+    Raises:
+        ClipError: a GPU is asked for and absent.
+    """
     if config.clip.device == "cpu":
         return "cpu"
-    from pipeline.clip_model import resolve_device
+    from pipeline.clip_model import ClipError, resolve_device
 
-    return resolve_device(config.clip.device)
+    device, gpus = resolve_device(config.clip.device), config.resources.gpus_per_actor
+    if gpus and device == "cpu" and config.clip.device == "auto":
+        raise ClipError(
+            f"resources.gpus_per_actor is {gpus:g}, but torch sees no CUDA device on {platform.node()}: install a "
+            "torch for its driver, or set clip.device to cpu."
+        )
+    return device
 
 
 def run_extract(config: Config, console: Console, parts: Collection[Part] = PARTS) -> None:
@@ -133,6 +146,8 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
         say(console, f"extract: {sample}")
     if unlisted := len(collection) - len(listed):
         say(console, f"extract: {unlisted} shards of the run are not in input.shards; they stay in it")
+    if warning := low_disk(run, sum(task.arguments[0].size or 0 for task in tasks)):
+        say(console, f"extract: warning: {warning}")
     sections = ("input", *(SECTIONS[part] for part in parts))
     job = Job("extract", run, config, sections, collection, tuple(wanted), ExtractActor, (tuple(parts),))
     run_job(job, tasks, console)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import ray
@@ -11,7 +12,8 @@ from rich.console import Console
 from jobs.console import say
 from jobs.pool import Pool
 from jobs.progress import Reporter
-from jobs.tasks import Task
+from jobs.startup import check_shared, check_storage
+from jobs.tasks import Task, Watcher
 from pipeline.claims import changed_software, claim, resolved, same_settings
 from pipeline.config import Config
 from pipeline.datasets import REJECTS, Dataset
@@ -68,6 +70,7 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
     Raises:
         JobError: shards were set aside.
         PoolError: no worker came up, or the datasets were begun under other settings.
+        StartupError: the run cannot be written to, or nodes of the cluster do not see it.
     """
     run, config = job.run, job.config
     said: set[str] = set()
@@ -87,7 +90,10 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
             said.add(ready.about)
             say(console, f"{job.title}: {ready.about}")
 
-    if not tasks and all(same_settings(run, config, dataset) for dataset in job.datasets):
+    if tasks:
+        check_storage(run)
+        check_shared(run)
+    elif all(same_settings(run, config, dataset) for dataset in job.datasets):
         _tidy(job)
         return
     pool = Pool(job.actor, (run, config, *job.arguments), admit, config.resources)
@@ -96,7 +102,7 @@ def run_job(job: Job, tasks: list[Task], console: Console) -> None:
         _tidy(job)
         return
     with Reporter(job.title, run, [task.arguments[0] for task in tasks], console) as reporter:
-        pool.run(tasks, reporter)
+        pool.run(tasks, watched(reporter, job, len(tasks)))
     if reporter.failures:
         names = ", ".join(task.shard for task in reporter.failures[:5])
         more = f" and {len(reporter.failures) - 5} more" if len(reporter.failures) > 5 else ""
@@ -125,6 +131,15 @@ def _tidy(job: Job) -> None:
                 run.remove("errors", name)
 
 
+def watched(reporter: Reporter, job: Job, shards: int) -> Watcher:
+    """The reporter; on a cluster, whose agents export them, with metrics."""
+    if job.config.resources.address is None:
+        return reporter
+    from jobs.metrics import Metrics
+
+    return Metrics(reporter, PurePosixPath(job.run.root).name, job.title, shards)
+
+
 def run_alone(title: str, config: Config, function: Callable[..., str], *arguments: object) -> str:
     """Call `function(*arguments, threads)` in one process that has every core of the largest node.
 
@@ -132,7 +147,9 @@ def run_alone(title: str, config: Config, function: Callable[..., str], *argumen
         JobError: the process was lost.
         Exception: whatever the function raises.
     """
-    cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    # An autoscaled cluster may have its head alone by now, and no CPU there.
+    cpus = max(*nodes, config.resources.cpus_per_actor if config.resources.autoscale else 0)
     task = ray.remote(num_cpus=cpus, max_retries=config.resources.attempts)(_call)
     try:
         said: str = ray.get(task.remote(function, arguments, cpus))

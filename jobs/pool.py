@@ -7,7 +7,7 @@ cluster. The driver replaces lost actors and puts their shards back.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -59,6 +59,7 @@ class Pool:
             num_gpus=resources.gpus_per_actor,
             max_restarts=0,
             max_task_retries=0,
+            label_selector={"pool": resources.pool} if resources.pool else None,
         )(actor)
         self._arguments = arguments
         self._admit = admit
@@ -115,12 +116,15 @@ class Pool:
 
     def _check_room(self) -> None:
         """Fail at the start when no node could ever hold one actor."""
+        if self._resources.autoscale:
+            return
         need = {"CPU": self._resources.cpus_per_actor, "GPU": self._resources.gpus_per_actor}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(kind, 0) >= amount for kind, amount in need.items()) for node in nodes):
+        nodes = self._nodes()
+        if not any(self._holds(node) for node in nodes):
             raise PoolError(
                 f"No node has the {need['CPU']} CPUs and {need['GPU']:g} GPUs of one actor; "
-                f"the cluster's nodes: {[{k: n.get(k, 0) for k in need} for n in nodes]}."
+                f"the nodes of {self._resources.pool or 'the cluster'}: "
+                f"{[{k: n.get(k, 0) for k in need} for n in nodes]}."
             )
 
     def _check_own_node(self) -> None:
@@ -129,12 +133,27 @@ class Pool:
             raise PoolError("Ray has lost the node this command runs on; start the same command again.")
 
     def _size(self) -> int:
-        """How many actors the cluster holds now."""
-        total = ray.cluster_resources()
-        size = int(total.get("CPU", 0) // self._resources.cpus_per_actor)
-        if self._resources.gpus_per_actor:
-            size = min(size, int(total.get("GPU", 0) / self._resources.gpus_per_actor))
+        """How many actors there should be: as many as the cluster holds now, or, where it grows on demand, may."""
+        if self._resources.autoscale:
+            return self._resources.max_actors or 0
+        size = sum(self._holds(node) for node in self._nodes())
         return min(size, self._resources.max_actors or size)
+
+    def _holds(self, node: Mapping[str, float]) -> int:
+        """How many actors a node of these resources holds."""
+        size = int(node.get("CPU", 0) // self._resources.cpus_per_actor)
+        if self._resources.gpus_per_actor:
+            size = min(size, int(node.get("GPU", 0) / self._resources.gpus_per_actor))
+        return size
+
+    def _nodes(self) -> list[Mapping[str, float]]:
+        """Resources of the nodes that actors may run on."""
+        pool = self._resources.pool
+        return [
+            node["Resources"]
+            for node in ray.nodes()
+            if node["Alive"] and (pool is None or node["Labels"].get("pool") == pool)
+        ]
 
     def _spawn(self) -> None:
         if self._refused >= MAX_REFUSALS:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from pipeline.config import ResourcesConfig
@@ -37,6 +38,13 @@ WORKER_ENVIRONMENT = {
 }
 
 
+PACKAGES = tuple(str(Path(__file__).resolve().parents[1] / name) for name in ("pipeline", "jobs"))
+"""Folders of this program's own code."""
+
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where Ray tells a driver, begun through its job API, of the job's runtime environment."""
+
+
 class SessionError(RuntimeError):
     """Ray cannot be used as asked; the message says why."""
 
@@ -58,14 +66,14 @@ def session(resources: ResourcesConfig) -> Iterator[None]:
     if local:
         os.environ.update(LOCAL_ENVIRONMENT)
     else:
-        _check_in_reach(str(resources.address))
+        check_in_reach(str(resources.address))
     import ray  # after the environment: Ray reads it when it is imported
 
     with _same_sigterm_after():
         try:
             ray.init(
                 address="local" if local else resources.address,
-                runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                runtime_env={"env_vars": WORKER_ENVIRONMENT, **({} if local else _code())},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **(_local_options() if local else {}),
@@ -121,8 +129,15 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _check_in_reach(address: str) -> None:
-    """Ray itself tries a dead address for minutes."""
+def _code() -> dict[str, object]:
+    """What brings this code to nodes that lack it, or have another version; a submitted job has brought its own."""
+    if SUBMITTED in os.environ:
+        return {}
+    return {"py_modules": list(PACKAGES), "excludes": ["__pycache__"]}
+
+
+def check_in_reach(address: str) -> None:
+    """Raise a SessionError at once where nothing listens: Ray itself tries a dead address for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return

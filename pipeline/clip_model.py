@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import constants, get_session
 
 from pipeline.config import ClipConfig
+from pipeline.weights import local_file, one_at_a_time
 
 EMBEDDED = Path(__file__).parent / "demo" / "embedded_clip"
 """Folder of the embedded CLIP: config.json and model.safetensors."""
@@ -68,38 +69,49 @@ def _cpu_has_bf16() -> bool:
 
 
 def resolve_model(config: ClipConfig) -> tuple[str, str]:
-    """open_clip's name of the model, and its tag or checkpoint path."""
+    """open_clip's name of the model, and its tag or the path of its checkpoint, copied here where it is elsewhere.
+
+    Raises:
+        ClipError: there is no such model, tag or file, or the two do not fit each other.
+    """
     if config.model == "embedded":
         if config.pretrained not in (None, "openai") or config.model_config_file:
             raise ClipError(
                 "clip.model embedded brings its own weights: leave out clip.pretrained and clip.model_config_file."
             )
         return _register(EMBEDDED / "config.json", "parrotscope-embedded"), str(EMBEDDED / "model.safetensors")
-    name = config.model
-    if config.model_config_file:
-        name = _register(Path(config.model_config_file), config.model)
+    name, pretrained = config.model, _here("pretrained", config.pretrained)
+    if config_file := _here("model_config_file", config.model_config_file):
+        name = _register(Path(config_file), config.model)
     if open_clip.get_model_config(name) is None:
         raise ClipError(
             f"open_clip knows no model {name!r}; see open_clip.list_models(), "
             "or give a model config in clip.model_config_file."
         )
-    if not config.pretrained:
+    if not pretrained:
         raise ClipError(f"clip.pretrained is empty: name a tag of {name} or the path of a checkpoint.")
     model_gelu = bool(open_clip.get_model_config(name).get("quick_gelu", False))
-    if os.path.isfile(config.pretrained):
-        if not model_gelu and _named_quick_gelu(Path(config.pretrained)):
-            raise _activation_mismatch(name, config.pretrained, model_gelu)
-        return name, config.pretrained
+    if os.path.isfile(pretrained):
+        if not model_gelu and _named_quick_gelu(Path(pretrained)):
+            raise _activation_mismatch(name, pretrained, model_gelu)
+        return name, pretrained
     tags = open_clip.list_pretrained_tags_by_model(name)
-    tag = open_clip.get_pretrained_cfg(name, config.pretrained)
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
     if not tag:
         raise ClipError(
-            f"clip.pretrained {config.pretrained!r} is neither a file nor a tag of {name} "
-            f"(tags: {', '.join(tags) or 'none'})."
+            f"clip.pretrained {pretrained!r} is neither a file nor a tag of {name} (tags: {', '.join(tags) or 'none'})."
         )
     if bool(tag.get("quick_gelu", False)) != model_gelu:
-        raise _activation_mismatch(name, config.pretrained, model_gelu)
-    return name, config.pretrained
+        raise _activation_mismatch(name, pretrained, model_gelu)
+    return name, pretrained
+
+
+def _here(key: str, place: str | None) -> str | None:
+    """What `clip.key` names; a file at a URL is copied to this node."""
+    try:
+        return place and local_file(place)
+    except (OSError, ValueError, ImportError) as error:
+        raise ClipError(f"clip.{key} cannot be fetched: {error}") from error
 
 
 def _named_quick_gelu(checkpoint: Path) -> bool:
@@ -140,6 +152,8 @@ def load_model(name: str, pretrained: str) -> torch.nn.Module:
     # open_clip logs on the root logger what the error below says better.
     logging.disable(logging.ERROR)
     try:
+        if tag:
+            fetch_weights(name, pretrained)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             model: torch.nn.Module = open_clip.create_model(
@@ -164,6 +178,12 @@ def load_model(name: str, pretrained: str) -> torch.nn.Module:
         raise ClipError(f"{pretrained} is no checkpoint of {name}: {reason[:300]}.") from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def fetch_weights(name: str, tag: str) -> str:
+    """Path of open_clip's weights, downloaded if they are not there: some by open_clip itself, which locks nothing."""
+    with one_at_a_time(f"{name}--{tag}".replace("/", "--")):
+        return str(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
 
 
 def _hub_in_reach() -> bool:

@@ -208,6 +208,16 @@ class ResourcesConfig(Section):
     stall_seconds: Number = Field(
         1800, gt=0, description="silence of a shard's worker after which it is ended; longer than any batch takes"
     )
+    autoscale: bool = Field(
+        False, description="the cluster starts nodes on demand: ask for max_actors, whatever it holds now"
+    )
+    pool: Filled | None = Field(None, description="value of Ray's node label `pool`: actors run there only; null: all")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "ResourcesConfig":
+        if self.autoscale and self.max_actors is None:
+            raise ValueError("autoscale asks for max_actors: say how many")
+        return self
 
     @field_validator("address")
     @classmethod

@@ -83,7 +83,7 @@ class Extractor:
     def extract(
         self, run: Run, shard: Shard, lacking: Collection[Dataset], report: Report, crashes: Crashes = NO_CRASHES
     ) -> dict[str, int]:
-        """Read a shard once and write the parts it lacks; returns the counts.
+        """Read a shard once and write the parts it lacks; returns the counts, and milliseconds by stage.
 
         Rows are those of the samples dataset, in the order of the tar. Rejects appear first, then samples,
         then what stands on them. A sample of `crashes` is a reject of the pass that writes the samples; to a
@@ -128,7 +128,7 @@ class Extractor:
                 part.describe(part_facts(dataset, shard, fingerprint, total, stages.seconds))
             if SAMPLES not in lacking:
                 _check_same_samples(run, shard, kept)
-        return total
+        return total | stages.milliseconds()
 
     def search(
         self, shard: Shard, lacking: Collection[Dataset], first: int, crashes: Crashes, announce: Announce

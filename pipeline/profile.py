@@ -43,7 +43,9 @@ def profile_fields(run: Run, config: Config) -> Fields:
 
 
 def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel, fields: Fields) -> dict[str, int]:
-    """Write the profiles part of a shard from its samples, embeddings and spotted text; returns the counts.
+    """Write the profiles part of a shard from its samples, embeddings and spotted text.
+
+    Returns the counts, and milliseconds by stage.
 
     Raises:
         RunError: the parts of the shard are not of the same samples, or one is damaged.
@@ -73,7 +75,7 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
             failed += spotted[schema.SPOTTED.name].null_count
         counts = {"rows": rows, "spot_failed": failed}
         part.describe(part_facts(dataset, shard, digest(fields), counts, stages.seconds))
-    return counts
+    return counts | stages.milliseconds()
 
 
 def _check_aligned(shard: Shard, *tables: pa.Table | None) -> None:

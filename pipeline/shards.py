@@ -80,7 +80,7 @@ def list_shards(patterns: Sequence[str], root: str | None = None) -> list[Shard]
     `locate` refuses, a shard outside `root`, a name that is not UTF-8 or has "::" in it, and two shards of one id
     (case aside); FileNotFoundError for a URL or brace expansion that is not there; OSError for what storage says.
     """
-    entries = [_Pattern(text, *locate(text)) for given in patterns for text in _lines(given)]
+    entries = [_Pattern(text, *locate(text)) for given in patterns for text in pattern_lines(given)]
     if not entries:
         raise ValueError(f"no shard pattern in {list(patterns)}")
     _refuse_bombs(entries)
@@ -140,7 +140,7 @@ def sample_uid(shard_id: str, index: int, key: str, metadata: Mapping[str, Any])
     return hashlib.blake2b(json.dumps([shard_id, index, key]).encode(), digest_size=16).hexdigest()
 
 
-def _lines(pattern: str) -> Iterator[str]:
+def pattern_lines(pattern: str) -> Iterator[str]:
     """The pattern, or the patterns in the list file it names."""
     if not pattern.startswith("@") and not pattern.endswith(".txt"):
         yield pattern

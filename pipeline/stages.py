@@ -18,3 +18,7 @@ class Stages:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def milliseconds(self) -> dict[str, int]:
+        """The seconds as counts, for the driver: `<stage>_ms`."""
+        return {f"{stage}_ms": round(seconds * 1000) for stage, seconds in self.seconds.items()}

@@ -214,3 +214,8 @@ def test_a_driver_whose_node_is_lost_ends_instead_of_waiting_for_ever(tmp_path) 
     pool._node = "0" * 56  # one that the cluster does not have any more
     with pytest.raises(PoolError, match="lost the node this command runs on"):
         pool.run([Task("dies-1", ("dies-1",))], Recorder())
+
+
+def test_a_pool_of_nodes_that_is_not_there_is_an_error_at_the_start(tmp_path) -> None:
+    with pytest.raises(PoolError, match=r"one actor; the nodes of gpus: \[\]"):
+        run(tmp_path, ["good-1"], pool="gpus")

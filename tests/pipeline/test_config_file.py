@@ -93,6 +93,7 @@ def test_overrides_are_yaml_and_reach_any_depth(tmp_path) -> None:
         ({"cluster": {"seed": -1}}, "cluster.seed: Input should be greater than or equal to 0"),
         ({"cluster": {"seed": 1 << 32}}, "cluster.seed: Input should be less than 4294967296"),
         ({"overlap": {"threshold": True}}, "overlap.threshold: Input should be a valid number"),
+        ({"resources": {"autoscale": True}}, "resources: autoscale asks for max_actors: say how many"),
         ({"resources": {"gpus_per_actor": float("inf")}}, "gpus_per_actor: Input should be a finite number"),
         ({"spotting": {"text_score": float("nan")}}, "text_score: Input should be"),
         ({"CLUSTER": {"K": 3}}, "CLUSTER: no such key; did you mean 'cluster'?"),

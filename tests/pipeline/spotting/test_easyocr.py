@@ -3,10 +3,15 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import urllib.error
 import zipfile
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import easyocr.utils
@@ -143,6 +148,42 @@ def test_weights_are_downloaded_where_that_is_set(weights: Path, tmp_path: Path,
     assert spotter.fingerprint() == EasyOCRSpotter(EasyOCRConfig(model_directory=weights), "cpu").fingerprint()
     fetch(config)
     assert len(asked) == 2
+
+
+FETCHING = """
+import sys
+from easyocr.config import detection_models, recognition_models
+from pipeline.spotting.config import EasyOCRConfig
+from pipeline.spotting.easyocr import EasyOCRSpotter
+
+folder, url, *sums = sys.argv[1:]
+for entry, name, md5 in zip(
+    (detection_models["craft"], recognition_models["gen2"]["english_g2"]), ("craft.zip", "english.zip"), sums
+):
+    entry.update(url=f"{url}/{name}", md5sum=md5)
+EasyOCRSpotter(EasyOCRConfig(model_directory=folder, download=True), "cpu")
+"""
+
+
+def test_processes_that_start_together_download_once(weights: Path, tmp_path: Path):
+    asked = []
+
+    class Release(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+    for archive, name in zip(("craft.zip", "english.zip"), FILES, strict=True):
+        with zipfile.ZipFile(tmp_path / archive, "w") as file:
+            file.write(weights / name, name)
+    sums = [hashlib.md5((weights / name).read_bytes()).hexdigest() for name in FILES]  # noqa: S324
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Release, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, "-c", FETCHING, tmp_path / "models", f"http://127.0.0.1:{server.server_port}", *sums]
+        processes = [subprocess.Popen(command) for _ in range(3)]
+        assert [process.wait(120) for process in processes] == [0, 0, 0]
+        server.shutdown()
+    assert asked == ["/craft.zip", "/english.zip"]
 
 
 def test_a_failed_download_says_what_to_do(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
