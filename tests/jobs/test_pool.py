@@ -219,3 +219,12 @@ def test_a_driver_whose_node_is_lost_ends_instead_of_waiting_for_ever(tmp_path) 
 def test_a_pool_of_nodes_that_is_not_there_is_an_error_at_the_start(tmp_path) -> None:
     with pytest.raises(PoolError, match=r"one actor; the nodes of gpus: \[\]"):
         run(tmp_path, ["good-1"], pool="gpus")
+
+
+def test_on_a_cluster_that_grows_more_actors_are_asked_for_than_it_holds(tmp_path) -> None:
+    wanted = len(os.sched_getaffinity(0)) + 2
+    shards = [f"good-{i}" for i in range(2 * wanted)]
+    # Those beyond what there is stay asked for, and keep no shard waiting.
+    assert run(tmp_path, shards, autoscale=True, max_actors=wanted).done == Counter(shards)
+    pool = Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig(autoscale=True, max_actors=wanted))
+    assert pool._size() == wanted
