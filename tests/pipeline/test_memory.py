@@ -1,0 +1,56 @@
+"""A worker's memory does not grow with the samples of a shard, nor with the shards it has done."""
+
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from pipeline.claims import claim
+from pipeline.clusters import load_clusters
+from pipeline.config_file import parse
+from pipeline.datasets import SAMPLES, spotted_of
+from pipeline.extract import Extractor
+from pipeline.profile import profile_fields, profile_shard
+from pipeline.run import Run
+from pipeline.shards import list_shards
+from tests.benchmarks.drawn import draw_clusters, draw_embeddings
+from tests.benchmarks.growth import draw_shards
+from tests.e2e.blank_spotter import BlankSpotter
+from tests.e2e.command import BLANK
+
+FEW, MANY = 2_000, 20_000
+"""Samples of a shard; MANY are some row groups of its parts."""
+
+
+def peaks(folder: str) -> tuple[list[float], list[float]]:
+    """Peak memory in MB of one process that extracts a small and a large shard, then profiles them, after each."""
+    values = {"run": f"{folder}/run", "input": {"shards": f"{folder}/*/*.tar", "root": folder}, "spotting": BLANK}
+    config = parse({**values, "cluster": {"k": 8, "pca_dim": 8}})
+    for samples in (FEW, MANY):
+        draw_shards(Path(folder) / str(samples), samples, samples)
+    run, shards = Run(config.run), sorted(list_shards(config.input.shards, folder), key=lambda shard: shard.size or 0)
+    extractor = Extractor(config, None, BlankSpotter(1, "cpu"))
+    extracted, profiled = [], []
+    for dataset, fields in extractor.fields().items():
+        claim(run, config, dataset, fields)
+    for shard in shards:
+        extractor.extract(run, shard, (SAMPLES, spotted_of(config)), lambda rows, rejects, position: None)
+        extracted.append(_peak())
+    draw_embeddings(run, config, 16)
+    draw_clusters(run, config, 16)
+    fields, clusters = profile_fields(run, config), load_clusters(run, config)
+    for shard in shards:
+        assert profile_shard(run, shard, config, clusters, fields)["rows"] in (FEW, MANY)
+        profiled.append(_peak())
+    return extracted, profiled
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def test_peak_memory_is_flat_within_ten_percent(tmp_path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        extracted, profiled = process.submit(peaks, str(tmp_path)).result()
+    assert extracted[1] < 1.1 * extracted[0]
+    assert profiled[1] < 1.1 * profiled[0]
