@@ -36,7 +36,6 @@ def count_parts(run: Run, dataset: Dataset, shards: Collection[str]) -> tuple[Co
     Takes one listing, one small file, and a footer for each part that is new since that was written.
     """
     stamps = run.stamps(dataset)
-    # A part that came after the listing is read, and not kept.
     keys = {f"{shard} {stamps.get(shard, '')}": shard for shard in shards}
     table = _kept(run, dataset)
     table = table.filter(pc.is_in(table[_KEY], pa.array(keys, pa.string())))

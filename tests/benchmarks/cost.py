@@ -24,7 +24,7 @@ STAGES: Mapping[str, str] = {
     "compaction": "python -m tests.benchmarks --only query",
     "tables": "python -m tests.benchmarks.scale FOLDER",
 }
-"""Stage to the command that measures its rate; `cluster` is the drawing of the sample that k-means sees."""
+"""Stage to the command that measures it; `spot` is what it adds to a pass with CLIP, `cluster` draws its sample."""
 
 FIXED = "k-means"
 """Recorded in core-hours, not as a rate."""
