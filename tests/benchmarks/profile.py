@@ -18,14 +18,15 @@ from pipeline.claims import claim
 from pipeline.clusters import load_clusters
 from pipeline.config import Config
 from pipeline.config_file import parse
-from pipeline.datasets import SAMPLES, embeddings_of, profiles_of, spotted_of
+from pipeline.datasets import SAMPLES, embeddings_of, spotted_of
 from pipeline.fingerprint import digest
+from pipeline.overlap import overlap
 from pipeline.profile import EMBEDDING_COLUMNS, profile_fields, profile_shard
 from pipeline.run import Run
 from pipeline.sampling import draw_sample, sampling_threshold
 from pipeline.shards import Shard
 from pipeline.vectors import to_matrix
-from tests.benchmarks import overlap
+from tests.benchmarks import overlap as drawn_overlap
 from tests.benchmarks.drawn import draw_clusters, draw_embeddings
 from tests.benchmarks.figure import Figure, paired
 from tests.benchmarks.query import draw_profiles
@@ -61,18 +62,19 @@ def measure(rows: int = ROWS, k: int = K) -> Iterator[Figure]:
         against = partial(paired, lambda: profile_shard(run, SHARD, config, clusters, fields), rounds=3, clock=cpu)
         whole, product = against(lambda: (vectors @ axes, points @ centroids))
         _, reading = against(read)
+        samples, spotted = (run.read_part(dataset, SHARD.id) for dataset in (SAMPLES, spotted_of(config)))
+        _, matching = against(partial(overlap, samples, spotted, config.overlap))
+        _, assigning = against(partial(clusters.assign, vectors))
         _, passes = against(sample)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         _, half_product = against(lambda: halves[0] @ halves[1])
         torch.set_num_threads(threads)
-        seconds = run.footer(profiles_of(config), SHARD.id)["seconds"]
-    stages = ", ".join(f"{name} {value / sum(seconds.values()):.0%}" for name, value in seconds.items())
     yield Figure(
         f"profile of {rows:,} rows: overlap, assignment to {k:,} clusters, {DIM}-d float16 embeddings, all parts read",
         f"{rows / whole:,.0f} samples/s of one core, {TWO_BILLION / (rows / whole) / 3600:,.0f} core-hours for 2e9",
-        f"{product / whole:.2f} of its time is the plain fp32 product ({half_product / whole:.3f} in bf16), "
-        f"{reading / whole:.2f} reading; between overlap and assignment: {stages}",
+        f"of that {matching / whole:.2f} overlap, {assigning / whole:.2f} assignment, {reading / whole:.2f} reading; "
+        f"a plain fp32 product of that size {product / whole:.2f}, in bf16 {half_product / whole:.2f}",
         ("profile", rows / whole),
     )
     yield Figure(
@@ -87,7 +89,7 @@ def draw_run(folder: str, rows: int, k: int) -> tuple[Run, Config]:
     """A run of one shard that is extracted and clustered."""
     config = parse({"run": folder, "input": {"shards": "*.tar"}, "cluster": {"k": k, "pca_dim": PCA_DIM}})
     run, drawn = Run(folder), draw_profiles(1, rows)
-    for table in overlap.tables(*overlap.draw(rows)):  # words that meet, in boxes that do not
+    for table in drawn_overlap.tables(*drawn_overlap.draw(rows)):  # words that meet, in boxes that do not
         for name in set(table.column_names) - {schema.SHARD.name, schema.INDEX.name}:
             drawn = drawn.set_column(drawn.column_names.index(name), name, table[name])
     samples = (*schema.SAMPLES, *schema.metadata_columns(config.input.metadata))
