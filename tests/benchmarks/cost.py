@@ -21,8 +21,8 @@ STAGES: Mapping[str, str] = {
     "cluster": "python -m tests.benchmarks --only profile",
     "k-means": "python -m tests.benchmarks.kmeans",
     "profile": "python -m tests.benchmarks --only profile",
-    "compaction": "python -m tests.benchmarks --only query",
-    "tables": "python -m tests.benchmarks.scale FOLDER",
+    "compaction": "python -m tests.benchmarks.scale FOLDER --parts 2000",
+    "tables": "python -m tests.benchmarks.scale FOLDER --parts 2000",
 }
 """Stage to the command that measures it; `spot` is what it adds to a pass with CLIP, `cluster` draws its sample."""
 
@@ -35,18 +35,20 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2_000_000_000)
     parser.add_argument("--cores", type=int, default=64, help="of one machine")
     asked = parser.parse_args()
-    table = Table("stage", "samples/s of a core", "core-hours", f"hours of {asked.cores} cores", "measured by", "on")
-    table.title = f"{asked.samples:,} samples"
-    rates = stored()
+    table = Table("stage", "samples/s of a core", "core-hours", f"hours of {asked.cores} cores")
+    table.title = f"{asked.samples:,} samples: rates measured, hours extrapolated"
+    rates, notes = stored(), []
     for stage, command in STAGES.items():
         if entry := rates.get(stage):
             hours = core_hours(stage, entry, asked.samples)
             rate = "once a run" if stage == FIXED else f"{entry['per_core']:,.1f}"
-            on = f"{entry['what']}; {entry['measured']}, {entry['machine']}"
-            table.add_row(stage, rate, f"{hours:,.1f}", f"{hours / asked.cores:,.2f}", command, on)
+            table.add_row(stage, rate, f"{hours:,.1f}", f"{hours / asked.cores:,.2f}")
+            notes.append(f"{stage}: {entry['what']} ({entry['measured']}, {entry['machine']}; {command})")
         else:
-            table.add_row(stage, "–", "not measured", "–", command, "")
-    Console(width=None if os.isatty(1) else 240).print(table)
+            table.add_row(stage, "–", "not measured", "–")
+            notes.append(f"{stage}: {command}")
+    console = Console(width=None if os.isatty(1) else 140, markup=False, highlight=False)
+    console.print(table, *notes, sep="\n")
 
 
 def core_hours(stage: str, entry: Mapping[str, Any], samples: int) -> float:

@@ -50,7 +50,6 @@ def measure(parts: int = PARTS, part_rows: int = PART_ROWS) -> Iterator[Figure]:
             f"compaction of {what}, one process",
             f"{parts * part_rows / seconds:,.0f} rows/s",
             f"{_bytes(large) / _bytes(small):.2f} of the bytes",
-            ("compaction", parts * part_rows / seconds),
         )
         queries: dict[str, Callable[[ds.Dataset], object]] = {
             "Table 1": lambda profiles: table1.rows(table1.table1(profiles)),
