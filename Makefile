@@ -9,7 +9,7 @@ WORKERS ?= 3
 help:
 	@echo "make quickstart   install, draw demo shards, profile them, print Table 1"
 	@echo "make test         install, lint, run every test, three at a time (WORKERS=3)"
-	@echo "make bench        measure throughput as ratios, some ten minutes on a quiet machine"
+	@echo "make bench        measure throughput as ratios, some twenty minutes on a quiet machine"
 	@echo "make clean        remove what quickstart made (demo shards and runs)"
 
 # Installed anew only when what is installed has changed.

@@ -1,10 +1,5 @@
 """What of a run is done, pending and failed: from listings and part footers alone."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +9,6 @@ from pipeline.config import Config
 from pipeline.datasets import (
     CLUSTER_FACTS,
     SAMPLES,
-    Dataset,
     clusters_of,
     embeddings_of,
     import_of,
@@ -23,10 +17,10 @@ from pipeline.datasets import (
 )
 from pipeline.imported.embeddings import told_counts
 from pipeline.imported.index import FACTS as INDEX_FACTS
-from pipeline.run import Run, RunError
+from pipeline.part_counts import count_parts
+from pipeline.run import Run
 from pipeline.shards import told_sample
 
-FOOTER_READERS = 16
 SHOWN_ERRORS = 10
 SHOWN_PENDING = 5
 
@@ -39,7 +33,8 @@ def print_status(url: str, console: Console) -> None:
     """
     run = Run(url)
     config = run.config()
-    shards = [shard.id for shard in run.shards()]
+    collection = run.collection()
+    shards = [shard.id for shard in collection if shard.sampled]
     done = {
         dataset: run.done(dataset)
         for dataset in (SAMPLES, embeddings_of(config), spotted_of(config), profiles_of(config))
@@ -51,7 +46,7 @@ def print_status(url: str, console: Console) -> None:
         table.add_row(str(dataset), f"{len(ids):,}", f"{len(pending):,}", Text(printable(first)))
     fitted = run.read_json(clusters_of(config), CLUSTER_FACTS)
     table.add_row(str(clusters_of(config)), "1" if fitted else "0", "0" if fitted else "1", "")
-    say(console, f"{url}: {told_sample(run.collection()) or f'{len(shards):,} shards'}")
+    say(console, f"{url}: {told_sample(collection) or f'{len(shards):,} shards'}")
     console.print(table)
     for dataset, ids in done.items():
         if files := run.compacted(dataset, ids):
@@ -88,19 +83,3 @@ def say_import(title: str, run: Run, config: Config, console: Console) -> None:
     say(console, f"{title}: {told_counts(counts, index and index['rows'])}")
     if unread:
         say(console, f"  not counted: {unread:,} parts of {dataset} that cannot be read")
-
-
-def count_parts(run: Run, dataset: Dataset, shards: Collection[str]) -> tuple[Counter[str], int]:
-    """What the parts of some shards say they were made of, summed, and how many cannot be read."""
-    with ThreadPoolExecutor(FOOTER_READERS) as readers:
-        told = [counts for counts in readers.map(partial(_counts, run, dataset), shards) if counts]
-    return sum(map(Counter[str], told), Counter[str]()), len(shards) - len(told)
-
-
-def _counts(run: Run, dataset: Dataset, shard: str) -> Mapping[str, int] | None:
-    """What a part says it was made of; None where it is damaged or gone."""
-    try:
-        counts: Mapping[str, int] | None = run.footer(dataset, shard).get("counts")
-    except (RunError, FileNotFoundError):
-        return None
-    return counts

@@ -27,6 +27,7 @@ from pipeline.parts import FOOTER, ROW_GROUP_ROWS, PartWriter, is_damage
 from pipeline.secrets import plain, without_secrets
 from pipeline.shard_table import from_table, to_table
 from pipeline.shards import Shard
+from pipeline.storage import etag_of
 
 
 class RunError(RuntimeError):
@@ -47,19 +48,28 @@ class Run(Folder):
         """Ids of the shards that have a part: one listing."""
         return self._stems(dataset, ".parquet")
 
+    def stamps(self, dataset: Dataset) -> dict[str, str]:
+        """Id of each shard that has a part to what tells that part from another one: one listing."""
+        return {
+            stem: f"{info['size']} {etag_of(info)}"
+            for info in self._list(dataset, detail=True)
+            if (stem := _stem(info["name"], ".parquet"))
+        }
+
     def failed(self) -> set[str]:
         """Ids of the shards set aside by their last job: one listing."""
         return self._stems("errors", ".json")
 
     def _stems(self, folder: object, suffix: str) -> set[str]:
+        return {stem for name in self._list(folder, detail=False) if (stem := _stem(name, suffix))}
+
+    def _list(self, folder: object, detail: bool) -> list[Any]:
         path = self.path(folder)
         self.fs.invalidate_cache(path)
         try:
-            names = [os.path.basename(name) for name in self.fs.ls(path, detail=False)]
+            return list(self.fs.ls(path, detail=detail))
         except FileNotFoundError:
-            return set()
-        # A leading dot or underscore marks what is no part: spools of killed writers, `_dataset.json`.
-        return {name.removesuffix(suffix) for name in names if name.endswith(suffix) and name[0] not in "._"}
+            return []
 
     @contextmanager
     def part(self, dataset: Dataset, shard: str, columns: Sequence[schema.Column]) -> Iterator["PartWriter"]:
@@ -243,3 +253,10 @@ class Run(Folder):
         table = to_table(shard for _, shard in sorted(merged.items()))
         with self.committed(self.path("shards.parquet")) as spool:
             pq.write_table(table, spool, compression="zstd")
+
+
+def _stem(path: str, suffix: str) -> str | None:
+    """The name of a listed file without its suffix, or None where it is no part or record."""
+    name = os.path.basename(path)
+    # A leading dot or underscore marks what is no part: spools of killed writers, `_dataset.json`.
+    return name.removesuffix(suffix) if name.endswith(suffix) and name[0] not in "._" else None

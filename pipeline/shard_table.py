@@ -16,5 +16,6 @@ def to_table(shards: Iterable[Shard]) -> pa.Table:
 
 def from_table(table: pa.Table) -> list[Shard]:
     """The shards of such rows."""
-    rows = table.to_pylist()
-    return [Shard(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in rows]
+    # Column by column: a dictionary a row takes twice as long for a hundred thousand shards.
+    columns = (table[column.name].to_pylist() for column in schema.SHARDS)
+    return [Shard(*row) for row in zip(*columns, strict=True)]

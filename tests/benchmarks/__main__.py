@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,11 +16,24 @@ from pipeline.demo.shards import draw_demo
 from pipeline.images import ImageError, decode
 from pipeline.samples import RawSample, read_samples
 from pipeline.spotting import Image
-from tests.benchmarks import assignment, overlap, precision, query, spotting, throughput
+from tests.benchmarks import (
+    assignment,
+    clip_retrieval,
+    growth,
+    overlap,
+    precision,
+    profile,
+    query,
+    spotting,
+    throughput,
+)
 from tests.benchmarks.figure import Figure
+from tests.benchmarks.rates import machine, record
 from tests.conftest import SHARED_DATA
 
-KINDS = ("throughput", "precision", "spotting", "overlap", "assignment", "query")
+KINDS = (
+    "throughput", "clip-retrieval", "precision", "spotting", "overlap", "assignment", "profile", "query", "growth",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -31,18 +43,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=640, help="at most so many of the real or the demo samples")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    table = Table("what", "result", "ratio", title=_machine(), title_justify="left")
+    table = Table("what", "result", "ratio", title=f"{datetime.now(UTC):%Y-%m-%d}, {machine()}", title_justify="left")
     for figure in _figures(arguments.only or KINDS, arguments.samples):
         table.add_row(figure.what, figure.result, figure.ratio)
+        if figure.rate:
+            record(*figure.rate, figure.what)
     Console(width=None if os.isatty(1) else 200).print(table)
 
 
 def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
     threads = len(os.sched_getaffinity(0))
-    if not {"throughput", "precision"}.isdisjoint(kinds):
+    if not {"throughput", "clip-retrieval", "precision"}.isdisjoint(kinds):
         samples, source = _samples(most)
         if "throughput" in kinds:
             yield from throughput.measure(samples, source)
+        if "clip-retrieval" in kinds:
+            yield from clip_retrieval.measure(samples, source)
         if "precision" in kinds:
             images = [_pixels(sample) for sample in samples]
             yield from precision.measure(images, [sample.caption for sample in samples], source, threads)
@@ -52,8 +68,12 @@ def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
         yield from overlap.measure()
     if "assignment" in kinds:
         yield from assignment.measure(threads)
+    if "profile" in kinds:
+        yield from profile.measure()
     if "query" in kinds:
         yield from query.measure()
+    if "growth" in kinds:
+        yield from growth.measure()
 
 
 def _samples(most: int) -> tuple[list[RawSample], str]:
@@ -81,13 +101,6 @@ def _decodes(sample: RawSample) -> bool:
 def _pixels(sample: RawSample) -> Image:
     limits = InputLimits()
     return decode(sample.image, limits.max_pixels, limits.max_side).pixels
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    cores = len(os.sched_getaffinity(0))
-    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {model or platform.machine()}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pipeline.tables.connection import connected, select
 from pipeline.tables.figure4 import WORDS
 from pipeline.tables.table1 import check_identities, table1
 from tests.benchmarks.query import COLUMNS, PROFILES, draw_profiles
+from tests.benchmarks.rates import record
 
 WORKERS = len(os.sched_getaffinity(0))
 
@@ -39,10 +40,16 @@ def main() -> None:
     asked = parser.parse_args()
     console = Console(width=None if os.isatty(1) else 120)
     table = Table("what", "seconds", "peak memory, GB", title=f"{asked.parts * asked.part_rows:,} profiles")
+    rows, tables = asked.parts * asked.part_rows, 0.0
     for what, seconds, peak in measure(asked.folder, asked.parts, asked.part_rows, asked.lean):
+        tables += seconds if what.endswith(" over compacted") else 0
+        if what == "compaction":
+            workers = max(1, min(WORKERS, rows // ROWS))
+            record(what, rows / seconds / workers, f"parts of {asked.part_rows:,} profiles, {rows:,} in all")
         console.print(f"{what}: {seconds:.1f} s")  # some take an hour
         table.add_row(what, f"{seconds:,.1f}", f"{peak:.2f}")
     console.print(table)
+    record("tables", rows / tables / WORKERS, f"{', '.join(QUESTIONS)} over {rows:,} compacted profiles")
 
 
 def measure(folder: str, parts: int, part_rows: int, lean: bool = False) -> Iterator[tuple[str, float, float]]:

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks import scale
+import pytest
+
+from tests.benchmarks import cost, kmeans, profile, rates, scale
 from tests.benchmarks.query import measure
 from tests.benchmarks.spotting import beside_stock
 from tests.pipeline.spotting.truth import Score
@@ -41,3 +43,27 @@ def test_a_spotter_beside_stock_has_an_interval_over_images() -> None:
     name, difference, _, low, high, *_ = beside_stock(better, stock).replace("[", "").replace(",", "").split(" ")
     assert name == "recall"
     assert 0 < float(low) < 5 == float(difference) < float(high.rstrip("]")) < 10
+
+
+def test_the_profile_gives_a_rate_for_the_cost_model() -> None:
+    figures = list(profile.measure(rows=200, k=20))
+    assert [figure.rate[0] for figure in figures if figure.rate] == ["profile", "cluster"]
+    assert all(stage in cost.STAGES and rate > 0 for stage, rate in (figure.rate for figure in figures if figure.rate))
+
+
+def test_kmeans_of_both_ways_comes_to_the_same() -> None:
+    found = kmeans.measure(points=3_000, k=20, niter=10)
+    assert found["ours"].objective == pytest.approx(found["the authors'"].objective, rel=0.03)
+    assert all(one.memory > 0 for one in found.values())
+
+
+def test_rates_are_kept_by_stage_and_make_hours(tmp_path) -> None:
+    file = tmp_path / "rates.json"
+    assert rates.stored(file) == {}
+    rates.record("clip", 5.0, "before", file)
+    rates.record(cost.FIXED, 1.5, "a fit", file)
+    rates.record("clip", 10.0, "extract", file)
+    kept = rates.stored(file)
+    assert kept["clip"]["what"] == "extract"
+    assert cost.core_hours("clip", kept["clip"], 72_000) == pytest.approx(2.0)
+    assert cost.core_hours(cost.FIXED, kept[cost.FIXED], 72_000) == pytest.approx(1.5)

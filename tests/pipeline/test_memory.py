@@ -1,0 +1,64 @@
+"""A worker's memory does not grow with the samples of a shard, nor with the shards it has done."""
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from pipeline.claims import claim
+from pipeline.clusters import load_clusters
+from pipeline.config_file import parse
+from pipeline.datasets import SAMPLES, spotted_of
+from pipeline.extract import Extractor
+from pipeline.profile import profile_fields, profile_shard
+from pipeline.run import Run
+from pipeline.shards import list_shards
+from tests.benchmarks.drawn import draw_clusters, draw_embeddings
+from tests.benchmarks.growth import PEAK, draw_shards
+from tests.e2e.blank_spotter import BlankSpotter
+from tests.e2e.command import BLANK
+
+FEW, MANY = 9_000, 30_000
+"""Samples of a shard, a row group of its parts and several: one is held in memory, and is all that may be."""
+
+
+def peaks(folder: str) -> tuple[list[float], list[float]]:
+    """Peak memory in MB of one process while it extracts a small and a large shard, and while it profiles them."""
+    values = {"run": f"{folder}/run", "input": {"shards": f"{folder}/*/*.tar", "root": folder}, "spotting": BLANK}
+    config = parse({**values, "cluster": {"k": 8, "pca_dim": 8}})
+    run, shards = Run(config.run), sorted(list_shards(config.input.shards, folder), key=lambda shard: shard.size or 0)
+    extractor = Extractor(config, None, BlankSpotter(1, "cpu"))
+    extracted, profiled = [], []
+    for dataset, fields in extractor.fields().items():
+        claim(run, config, dataset, fields)
+    for shard in shards:
+        _forget_peak()
+        extractor.extract(run, shard, (SAMPLES, spotted_of(config)), lambda rows, rejects, position: None)
+        extracted.append(_peak())
+    draw_embeddings(run, config, 16)
+    draw_clusters(run, config, 16)
+    fields, clusters = profile_fields(run, config), load_clusters(run, config)
+    for shard in shards:
+        _forget_peak()
+        assert profile_shard(run, shard, config, clusters, fields)["rows"] in (FEW, MANY)
+        profiled.append(_peak())
+    return extracted, profiled
+
+
+def _forget_peak() -> None:
+    """Importing takes more than working does: the kernel is told to begin anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float:
+    found = PEAK.search(Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1000
+
+
+def test_peak_memory_is_flat_within_ten_percent(tmp_path) -> None:
+    for samples in (FEW, MANY):  # here: drawing takes more memory than reading
+        draw_shards(tmp_path / str(samples), samples, samples)
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        extracted, profiled = process.submit(peaks, str(tmp_path)).result()
+    assert extracted[1] < 1.1 * extracted[0]
+    assert profiled[1] < 1.1 * profiled[0]
