@@ -7,13 +7,14 @@ cluster. The driver replaces lost actors and puts their shards back.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from jobs.boards import Boards, last_words, silent
+from jobs.capacity import PoolError, actors_wanted, check_room
 from jobs.deaths import as_a_death, by_itself, detail
 from jobs.heartbeats import Heartbeat
 from jobs.search import Search
@@ -28,12 +29,11 @@ BACKOFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_REFUSALS = 10
 """Actors that may fail to get ready before no more are tried; those at work go on."""
 
+MAX_LOST_NODES = 20
+"""Spot instances vanish; so often that is not held against the shard in their hands."""
+
 HARMLESS = (OSError, ValueError, RunError)
 """Errors after which a worker goes on; others may have broken what it holds, as CUDA's break a whole process."""
-
-
-class PoolError(RuntimeError):
-    """No worker can do the job at all; the message says why."""
 
 
 class Pool:
@@ -80,7 +80,7 @@ class Pool:
             PoolError: no actor can be made ready: a model is missing, or no node holds one actor.
         """
         self._waiting.extend(tasks)
-        self._check_room()
+        check_room(self._resources)
         try:
             while self._waiting or self._tasks():
                 self._spawn()
@@ -105,7 +105,7 @@ class Pool:
         Raises:
             PoolError: it cannot be made ready, or is refused.
         """
-        self._check_room()
+        check_room(self._resources)
         actor = self._remote.remote(*self._arguments)
         try:
             self._admit(ray.get(actor.ready.remote()))
@@ -114,46 +114,10 @@ class Pool:
         finally:
             ray.kill(actor)
 
-    def _check_room(self) -> None:
-        """Fail at the start when no node could ever hold one actor."""
-        if self._resources.autoscale:
-            return
-        need = {"CPU": self._resources.cpus_per_actor, "GPU": self._resources.gpus_per_actor}
-        nodes = self._nodes()
-        if not any(self._holds(node) for node in nodes):
-            raise PoolError(
-                f"No node has the {need['CPU']} CPUs and {need['GPU']:g} GPUs of one actor; "
-                f"the nodes of {self._resources.pool or 'the cluster'}: "
-                f"{[{k: n.get(k, 0) for k in need} for n in nodes]}."
-            )
-
     def _check_own_node(self) -> None:
         """Ray ends every actor of a driver whose node it takes for lost, and lets the driver wait for ever."""
         if not any(node["Alive"] and node["NodeID"] == self._node for node in ray.nodes()):
             raise PoolError("Ray has lost the node this command runs on; start the same command again.")
-
-    def _size(self) -> int:
-        """How many actors there should be: as many as the cluster holds now, or, where it grows on demand, may."""
-        if self._resources.autoscale:
-            return self._resources.max_actors or 0
-        size = sum(self._holds(node) for node in self._nodes())
-        return min(size, self._resources.max_actors or size)
-
-    def _holds(self, node: Mapping[str, float]) -> int:
-        """How many actors a node of these resources holds."""
-        size = int(node.get("CPU", 0) // self._resources.cpus_per_actor)
-        if self._resources.gpus_per_actor:
-            size = min(size, int(node.get("GPU", 0) / self._resources.gpus_per_actor))
-        return size
-
-    def _nodes(self) -> list[Mapping[str, float]]:
-        """Resources of the nodes that actors may run on."""
-        pool = self._resources.pool
-        return [
-            node["Resources"]
-            for node in ray.nodes()
-            if node["Alive"] and (pool is None or node["Labels"].get("pool") == pool)
-        ]
 
     def _spawn(self) -> None:
         if self._refused >= MAX_REFUSALS:
@@ -162,7 +126,7 @@ class Pool:
             return
         active = len(self._idle) + len(self._calls)
         work = len(self._waiting) + len(self._tasks())
-        for _ in range(min(self._size(), work) - active):
+        for _ in range(min(actors_wanted(self._resources), work) - active):
             actor = self._remote.remote(*self._arguments)
             self._calls[actor.ready.remote()] = Call(actor)
 
@@ -214,11 +178,15 @@ class Pool:
         except (RayActorError, OutOfMemoryError) as error:
             ray.kill(actor)
             self._check_own_node()
-            if task is None:
+            if task is None and by_itself(error):
                 self._refuse(f"a worker process died while loading its models: {detail(error)}")
-            elif alone:
+            elif task is None:
+                self._refused += 1
+            elif alone and (by_itself(error) or len(task.errors) >= MAX_LOST_NODES):
                 why = call.ended or f"the worker process died: {detail(error)}"
                 self._failed(task, call, why, watcher, suspicious=by_itself(error))
+            elif alone:
+                self._again(task, f"its node was lost: {detail(error)}", watcher, tries=0)
         except Exception as error:  # noqa: BLE001 - whatever a shard or a model raised is recorded
             cause = error.cause if isinstance(error, RayTaskError) else error
             if task is None:

@@ -78,7 +78,7 @@ def session(resources: ResourcesConfig) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 **(_local_options() if local else {}),
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises plain ones, too, where its processes are slow to start
             raise SessionError(f"Ray at {resources.address or 'this machine'}: {error}") from error
         # Ray's own handler, set by init, exits without a word.
         with _interrupted_by_sigterm():

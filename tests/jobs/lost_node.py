@@ -61,7 +61,7 @@ def main(folder: str) -> None:
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     task = Task("a", (folder,), Search())
-    Pool(Sleeper, (), lambda _: None, ResourcesConfig(attempts=5)).run([task], Losing(cluster, folder))
+    Pool(Sleeper, (), lambda _: None, ResourcesConfig(attempts=1)).run([task], Losing(cluster, folder))
     ray.shutdown()
     cluster.shutdown()
 

@@ -51,10 +51,10 @@ def test_errors_that_a_sample_may_bring_on_in_any_worker_are_as_deaths() -> None
         assert not as_a_death(other)
 
 
-def test_a_lost_node_is_no_suspicion_against_a_sample(tmp_path) -> None:
+def test_a_lost_node_is_held_against_no_sample_and_no_shard(tmp_path) -> None:
     script = Path(__file__).with_name("lost_node.py")
     environment = {**os.environ, "FOLDER": str(tmp_path), "PYTHONPATH": str(script.parents[2])}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(("finished", "failed"))]
-    # One row, one try, and no search was begun.
-    assert line.startswith("finished 1 1 True "), done.stdout + done.stderr
+    # One row, no try of the one there is, and no search was begun.
+    assert line.startswith("finished 1 0 True ['its node was lost: "), done.stdout + done.stderr

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.pool import Pool, PoolError
+from jobs.capacity import PoolError, actors_wanted
+from jobs.pool import Pool
 from jobs.tasks import Task
 from pipeline.config import ResourcesConfig
 
@@ -226,5 +227,4 @@ def test_on_a_cluster_that_grows_more_actors_are_asked_for_than_it_holds(tmp_pat
     shards = [f"good-{i}" for i in range(2 * wanted)]
     # Those beyond what there is stay asked for, and keep no shard waiting.
     assert run(tmp_path, shards, autoscale=True, max_actors=wanted).done == Counter(shards)
-    pool = Pool(Actor, (str(tmp_path),), lambda _: None, ResourcesConfig(autoscale=True, max_actors=wanted))
-    assert pool._size() == wanted
+    assert actors_wanted(ResourcesConfig(autoscale=True, max_actors=wanted)) == wanted
