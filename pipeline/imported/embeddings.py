@@ -33,6 +33,9 @@ BATCH_ROWS = 16_384
 CAPTION = schema.CAPTION.name
 UNSCORED = "unscored"
 OK = ClipStatus.OK
+STATUSES = tuple(status for status in ClipStatus if status != ClipStatus.FAILED)
+"""What an import can say of a sample; only computing fails."""
+
 
 Report = Callable[[int], None]
 """Called after every batch with its number of samples."""
@@ -110,7 +113,7 @@ class Importer:
             OSError: the storage failed; worth another try.
         """
         run, dataset = self._run, embeddings_of(self._config)
-        stages, counts = Stages(), Counter({"rows": 0, UNSCORED: 0, **{count_name(status): 0 for status in ClipStatus}})
+        stages, counts = Stages(), Counter({"rows": 0, UNSCORED: 0, **{count_name(status): 0 for status in STATUSES}})
         check_part(run, SAMPLES, shard.id, self.fields["samples"])
         with run.part(dataset, shard.id, schema.embeddings(self._index.dim, self._config.clip.stored_as)) as part:
             for samples in run.read_batches(SAMPLES, shard.id, [*schema.IDENTITY_NAMES, CAPTION], BATCH_ROWS):
@@ -176,7 +179,7 @@ def told_counts(counts: Mapping[str, int], rows: int | None) -> str:
     """
     imported = counts[count_name(OK)]
     line = f"embeddings imported for {imported:,} of {counts['rows']:,} samples"
-    misses = {status.value: counts[count_name(status)] for status in ClipStatus if status != OK}
+    misses = {status.value: counts[count_name(status)] for status in STATUSES if status != OK}
     misses["without a score"] = counts[UNSCORED]
     if told := ", ".join(f"{count:,} {what}" for what, count in misses.items() if count):
         line += f"; {told}"

@@ -32,7 +32,7 @@ def peaks(folder: str) -> tuple[list[float], list[float]]:
         claim(run, config, dataset, fields)
     for shard in shards:
         _forget_peak()
-        extractor.extract(run, shard, (SAMPLES, spotted_of(config)), lambda rows, rejects, position: None)
+        extractor.extract(run, shard, (SAMPLES, spotted_of(config)), lambda *_: None)
         extracted.append(_peak())
     draw_embeddings(run, config, 16)
     draw_clusters(run, config, 16)
