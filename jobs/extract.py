@@ -152,7 +152,7 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part]) -> None
         say(console, f"extract: {sample}")
     if unlisted := len(collection) - len(listed):
         say(console, f"extract: {unlisted} shards of the run are not in input.shards; they stay in it")
-    if warning := low_disk(run, sum(task.arguments[0].size or 0 for task in tasks)):
+    if warning := low_disk(run, sum(task.size for task in tasks)):
         say(console, f"extract: warning: {warning}")
     sections = ("input", *(SECTIONS[part] for part in parts))
     job = Job("extract", run, config, sections, collection, tuple(wanted), ExtractActor, (tuple(parts),))

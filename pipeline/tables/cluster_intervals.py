@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.special import stdtrit
 
 from pipeline.tables.connection import filled, select
@@ -26,7 +27,10 @@ SHARDS = filled(
     batches=BATCHES,
 )
 
-_ERROR = "sqrt(greatest(sum({x} ** 2) - 2 * r * sum({x} * measured) + r ** 2 * sum(measured ** 2), 0)) / sum(measured)"
+_ERROR = (
+    "sqrt(greatest(sum({x} ** 2) - 2 * {r} * sum({x} * measured) + {r} ** 2 * sum(measured ** 2), 0)) / sum(measured)"
+)
+"""Of the ratio {r} of a sum {x} to that of the measured images, from the squares of what batches are off by."""
 
 SQL = filled(
     """
@@ -41,9 +45,7 @@ FROM (
 )
 GROUP BY cluster_id HAVING sum(measured) > 0
 """,
-    errors=", ".join(
-        f"{_ERROR.format(x=x).replace(' r ', f' (sum({x}) / sum(measured)) ')} AS {rate}" for rate, x in RATES.items()
-    ),
+    errors=", ".join(f"{filled(_ERROR, x=x, r=f'(sum({x}) / sum(measured))')} AS {rate}" for rate, x in RATES.items()),
     batches=BATCHES,
 )
 """The standard error of every rate, as far as batches of shards differ, but for the factor of their number."""
@@ -73,7 +75,7 @@ def with_intervals(connection: duckdb.DuckDBPyConnection, clusters: pa.Table) ->
     between = {rate: np.zeros(clusters.num_rows) for rate in RATES}
     if counts["shards"] >= MIN_SHARDS:
         errors = select(connection, SQL)
-        rows = pa.compute.index_in(clusters["cluster_id"], errors["cluster_id"].combine_chunks()).fill_null(-1)
+        rows = pc.index_in(clusters["cluster_id"], errors["cluster_id"].combine_chunks()).fill_null(-1)
         batches = counts["batches"]
         factor = np.sqrt(batches / (batches - 1)) * stdtrit(batches - 1, (1 + LEVEL) / 2)
         for rate in RATES:
