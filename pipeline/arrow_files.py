@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -38,6 +39,18 @@ def arrow_file(fs: Any, path: str) -> pa.NativeFile:
         OSError: it is not there, or storage says so.
     """
     return pa.OSFile(path) if isinstance(fs, LocalFileSystem) else _Handler(fs).open_input_file(path)
+
+
+class ForgetfulDataset(ds.FileSystemDataset):  # type: ignore[misc]
+    """Files of which a scan by DuckDB keeps nothing: Arrow would keep a quarter of a megabyte of each for the next."""
+
+    @classmethod
+    def of(cls, files: ds.FileSystemDataset) -> "ForgetfulDataset":
+        return cls(list(files.get_fragments()), files.schema, files.format, files.filesystem)
+
+    def scanner(self, *args: Any, **options: Any) -> ds.Scanner:
+        """What DuckDB asks for rows."""
+        return super().scanner(*args, cache_metadata=False, memory_pool=pa.system_memory_pool(), **options)
 
 
 class _Handler(pa.fs.FSSpecHandler):  # type: ignore[misc]

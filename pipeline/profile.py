@@ -21,6 +21,9 @@ from pipeline.stages import Stages
 from pipeline.vectors import to_matrix
 
 CLIP = (schema.CLIP_STATUS, schema.CLIP_SCORE, schema.CAPTION_TRUNCATED)
+BATCH_ROWS = 2048
+"""Held at once, but for the row group that is read from and the one that is written to."""
+
 EMBEDDING_COLUMNS = [*schema.IDENTITY_NAMES, *(column.name for column in CLIP), schema.IMAGE_EMBEDDING]
 
 
@@ -58,9 +61,9 @@ def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel
         check_part(run, source, shard.id, fields[source.kind])
     with run.part(dataset, shard.id, columns) as part:
         for samples, embeddings, spotted in zip_longest(
-            run.read_batches(SAMPLES, shard.id),
-            run.read_batches(embeddings_of(config), shard.id, EMBEDDING_COLUMNS),
-            run.read_batches(spotted_of(config), shard.id),
+            run.read_batches(SAMPLES, shard.id, rows=BATCH_ROWS),
+            run.read_batches(embeddings_of(config), shard.id, EMBEDDING_COLUMNS, BATCH_ROWS),
+            run.read_batches(spotted_of(config), shard.id, rows=BATCH_ROWS),
         ):
             _check_aligned(shard, samples, embeddings, spotted)
             with stages.time("overlap"):

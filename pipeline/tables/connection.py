@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pipeline.arrow_files import ForgetfulDataset
 from pipeline.query.sandbox import connect
 
 
@@ -25,6 +26,8 @@ def connected(
         memory_limit: as DuckDB has it, such as "4GB"; None: four fifths of the machine's.
     """
     with tempfile.TemporaryDirectory(prefix="parrotscope-") as spill, connect(spill, memory_limit) as connection:
+        if isinstance(rows, ds.FileSystemDataset):
+            rows = ForgetfulDataset.of(rows)
         connection.register(view, rows)
         yield connection
 
