@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.images import DecodedImage
 from pipeline.samples import RawSample, Reject
@@ -20,12 +21,16 @@ BLANK = DecodedImage(np.full((224, 224, 3), 255, np.uint8), "PNG")
 
 @dataclass(frozen=True)
 class Sample:
-    """A usable sample: what the shard holds of it, and its picture; or, told by `crash`, none but its place."""
+    """A usable sample: what the shard holds of it, and its picture; or, told by `crash`, none but its place.
+
+    `crop`: what CLIP sees of the picture, uint8 (side, side, 3); None where it is not asked to.
+    """
 
     raw: RawSample
     image: DecodedImage
     uid: str
     crash: str | None = None
+    crop: npt.NDArray[np.uint8] | None = None
 
 
 def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[Sample], list[Reject]]]:

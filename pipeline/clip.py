@@ -107,15 +107,22 @@ class Clip:
         Raises:
             ClipError: the model gave an embedding that is not finite.
         """
-        image = self.embed_images(images)
+        return self.embed([self.crop(image) for image in images], captions)
+
+    def embed(self, crops: Sequence[np.ndarray], captions: Sequence[str]) -> ClipBatch:
+        """As a call, of images that are cropped already."""
+        image = self.embed_crops(crops)
         text, truncated = self.embed_texts(captions)
         return ClipBatch(image, text, np.einsum("nd,nd->n", image, text), truncated)
 
-    @torch.inference_mode()
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """(n, d) float32 unit embeddings of RGB uint8 arrays of shape (H, W, 3)."""
-        crops = np.stack([self._crop(image) for image in images])
-        pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return self.embed_crops([self.crop(image) for image in images])
+
+    @torch.inference_mode()
+    def embed_crops(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, d) float32 unit embeddings of what `crop` makes of images."""
+        pixels = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float() / 255
         pixels = (pixels - self._mean) / self._std
         return self._unit(self._model.encode_image(pixels.to(self._dtype)))
 
@@ -132,8 +139,8 @@ class Clip:
             tokens[cut] = self._tokenizer([texts[row] for row in cut], self._context)
         return self._unit(self._model.encode_text(tokens.to(self.device))), truncated
 
-    def _crop(self, image: np.ndarray) -> np.ndarray:
-        """open_clip's own validation transform up to, not including, the conversion to a tensor."""
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (side, side, 3) of an RGB image: open_clip's own validation transform, up to the tensor. Any thread's."""
         picture = Image.fromarray(image)
         if max(picture.size) > MAX_ASPECT * min(picture.size) and self._preprocess.resize_mode == "shortest":
             picture = _middle(picture)

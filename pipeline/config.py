@@ -203,6 +203,12 @@ class ResourcesConfig(Section):
     address: str | None = Field(None, description="Ray address; null: a local Ray on the loopback address")
     cpus_per_actor: Whole = Field(1, gt=0)
     gpus_per_actor: Number = Field(0, ge=0)
+    decode_threads: Whole | None = Field(
+        None,
+        ge=0,
+        description="threads of an actor that open and crop images ahead of CLIP; null: cpus_per_actor on a GPU, none "
+        "on a CPU, which CLIP itself fills",
+    )
     max_actors: Whole | None = Field(None, gt=0, description="null: as many as the cluster holds")
     attempts: Whole = Field(3, gt=0, description="tries of a shard before it is set aside")
     stall_seconds: Number = Field(

@@ -67,6 +67,15 @@ def decode(data: bytes, max_pixels: int, max_side: int) -> DecodedImage:
         raise ImageError(RejectReason.UNDECODABLE_IMAGE, message[:300]) from error
 
 
+def pixel_count(data: bytes) -> int:
+    """Pixels by the header alone; 0 where it cannot be read, and `decode` says why."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # noqa: BLE001 (as in `decode`)
+        return 0
+
+
 def _check_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int, max_side: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
