@@ -63,7 +63,7 @@ def test_the_command_says_what_it_measured(learnt, gate) -> None:
         assert shown in said
     assert sum(gate.rows[part] for part in ("training", "choosing", "measuring")) == 500
     assert gate.clip["weights"]
-    assert gate.spotter["engine"] == "custom"
+    assert gate.spotter["engine"] == "truth"
 
 
 def test_a_recall_that_so_few_images_cannot_show_is_refused(chain, tmp_path) -> None:
@@ -175,7 +175,7 @@ def test_a_gate_that_does_not_fit_is_refused_before_a_worker_starts(demo, learnt
     ):
         with pytest.raises(GateError, match=told):
             extract(file, ("clip", "spot"), here, another, change)
-    with pytest.raises(GateError, match="learnt from text of engine = 'easyocr', here it is 'custom'"):
+    with pytest.raises(GateError, match="learnt from text of engine = 'easyocr', here it is 'truth'"):
         extract(file, ("clip", "spot"), here, changed("spotter", spotter={"engine": "easyocr"}))
     with pytest.raises(FingerprintError, match=r"spotted/main was made with gate = None, now it is .*another name"):
         extract(file, ("clip", "spot"), here, f"spotting.gate={learnt[0]}")

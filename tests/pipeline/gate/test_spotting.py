@@ -45,7 +45,8 @@ def extract(settings: Config, name: str, lacking: list[Dataset], red: Gate | Non
     run, spotter, embeddings = Run(f"{settings.run}-{name}"), Told(), embeddings_of(settings)
     extractor = Extractor(settings, clip, spotter, red and TextGate(red, run, embeddings))
     for dataset, fields in extractor.fields().items():
-        claim(run, settings, dataset, fields)
+        if dataset in lacking:
+            claim(run, settings, dataset, fields)
     counts = extractor.extract(run, shard, lacking, lambda *_: None, Crashes(**crashes))
     return run, spotter, counts
 
