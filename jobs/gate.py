@@ -8,7 +8,7 @@ from jobs.console import printable, say
 from pipeline.datasets import Dataset, embeddings_of, spotted_of
 from pipeline.folder import Folder
 from pipeline.gate.file import Gate, to_bytes
-from pipeline.gate.rows import draw_rows, made_with
+from pipeline.gate.rows import draw_rows
 from pipeline.gate.training import CONFIDENCE, learn
 from pipeline.run import Run
 
@@ -36,8 +36,7 @@ def run_gate(url: str, recall: float, name: str | None, output: str | None, cons
     run = Run(url)
     config = run.config()
     embeddings, spotted = embeddings_of(config), Dataset("spotted", name) if name else spotted_of(config)
-    fields = made_with(run, embeddings), made_with(run, spotted)
-    gate = learn(draw_rows(run, embeddings, spotted), recall, *fields)
+    gate = learn(draw_rows(run, embeddings, spotted), recall)
     folder, slash, file = output.rpartition("/")
     Folder(folder or slash or ".").write_bytes(to_bytes(gate), file)
     _print(gate, f"Text gate learnt from {embeddings} and {spotted} of {url}", console)

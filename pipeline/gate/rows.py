@@ -15,6 +15,7 @@ from pipeline.claims import check_part, claimed
 from pipeline.datasets import Dataset
 from pipeline.fingerprint import Fields, digest
 from pipeline.gate import GateError
+from pipeline.gate.file import clip_part, spotter_part
 from pipeline.overlap import has_text
 from pipeline.run import Run, RunError
 from pipeline.sampling import Hashes, sample_hash, sampling_threshold
@@ -29,7 +30,7 @@ IDENTITY = [schema.SHARD.name, schema.INDEX.name, UID]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """n images. `left_out`: drawn rows that can teach nothing, by reason."""
+    """n images. `left_out`: drawn rows that can teach nothing, by reason. `clip`, `spotter`: what made them."""
 
     embeddings: Floats
     """(n, d), as stored."""
@@ -40,36 +41,26 @@ class Rows:
     hashes: Hashes
     """(n,), of their uids: those of the smallest were drawn, so the lower bits are still evenly spread."""
     left_out: Mapping[str, int]
-
-
-def made_with(run: Run, dataset: Dataset) -> Fields:
-    """What a dataset was made with; GateError where it is not there, or was itself spotted through a gate."""
-    fields = claimed(run, dataset)
-    if fields is None or not run.done(dataset):
-        raise GateError(f"{run.url} has no {dataset} yet: extract a part of the shards, embeddings and text.")
-    if "gate" in fields:
-        raise GateError(
-            f"{dataset} of {run.url} was spotted through a gate, which hides what it missed: name one that was not."
-        )
-    return fields
+    clip: Fields
+    spotter: Fields
 
 
 def draw_rows(run: Run, embeddings: Dataset, spotted: Dataset, most: int = MOST_ROWS) -> Rows:
     """Draw the rows of the smallest hashes of their uids from the shards that have both datasets.
 
-    Memory: `most` embeddings, and a row group of each dataset.
+    Memory: `most` embeddings, twice when all are read, and a row group of each dataset.
 
     Raises:
-        GateError: no shard has both.
+        GateError: no shard has both, or the text was itself spotted through a gate.
         RunError: parts of a shard are of other samples or settings than their datasets.
     """
+    made = {dataset: _made_with(run, dataset) for dataset in (embeddings, spotted)}
     shards = sorted(run.done(embeddings) & run.done(spotted))
     if not shards:
         raise GateError(f"No shard of {run.url} has both {embeddings} and {spotted}.")
-    for dataset in (embeddings, spotted):
-        fingerprint = digest(made_with(run, dataset))
+    for dataset, fields in made.items():
         for shard in shards:
-            check_part(run, dataset, shard, fingerprint)
+            check_part(run, dataset, shard, digest(fields))
     threshold = sampling_threshold((run.read_part(spotted, shard, [UID])[UID] for shard in shards), most)
     found: list[tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.int64], Hashes]] = []
     left_out, count = Counter[str](), 0
@@ -94,17 +85,29 @@ def draw_rows(run: Run, embeddings: Dataset, spotted: Dataset, most: int = MOST_
     if not found:
         raise GateError(f"The shards of {run.url} that have both {embeddings} and {spotted} have no sample.")
     matrix, with_text, counts, all_hashes = (np.concatenate(each) for each in zip(*found, strict=True))
-    return Rows(matrix, with_text, counts, all_hashes, dict(left_out))
+    clip, spotter = clip_part(made[embeddings]), spotter_part(made[spotted])
+    return Rows(matrix, with_text, counts, all_hashes, dict(left_out), clip, spotter)
+
+
+def _made_with(run: Run, dataset: Dataset) -> Fields:
+    """What a dataset was made with."""
+    fields = claimed(run, dataset)
+    if fields is None:
+        raise GateError(f"{run.url} has no {dataset} yet: extract a part of the shards, embeddings and text.")
+    if "gate" in fields:
+        raise GateError(
+            f"{dataset} of {run.url} was spotted through a gate, which hides what it missed: name one that was not."
+        )
+    return fields
 
 
 def _aligned(run: Run, embeddings: Dataset, spotted: Dataset, shards: list[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The same rows of both datasets, batch by batch."""
     for shard in shards:
-        for pair in zip_longest(
+        for vectors, texts in zip_longest(
             run.read_batches(embeddings, shard, [*IDENTITY, schema.IMAGE_EMBEDDING]),
             run.read_batches(spotted, shard, [*IDENTITY, schema.SPOTTED.name]),
         ):
-            vectors, texts = pair
             if vectors is None or texts is None or not vectors.select(IDENTITY).equals(texts.select(IDENTITY)):
                 raise RunError(f"Shard {shard}: {embeddings} and {spotted} hold different samples.")
             yield vectors, texts

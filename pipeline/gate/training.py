@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, binom
 
-from pipeline.fingerprint import Fields
 from pipeline.gate import GateError
-from pipeline.gate.file import Doubles, Gate, Measured, clip_part, scores, spotter_part
+from pipeline.gate.file import Doubles, Gate, Measured, scores
 from pipeline.gate.rows import Rows
 
 CONFIDENCE = 0.95
@@ -38,13 +37,12 @@ class _Part(NamedTuple):
     words: npt.NDArray[np.int64]
 
 
-def learn(rows: Rows, recall: float, embeddings: Fields, spotted: Fields) -> Gate:
+def learn(rows: Rows, recall: float) -> Gate:
     """Learn a gate that lets through a share of at least `recall` of the images with text, with CONFIDENCE.
 
     Args:
         rows: embedded and spotted images.
         recall: wanted, in (0, 1).
-        embeddings, spotted: fingerprints of the datasets the rows are from.
 
     Raises:
         GateError: too few images, with text or without; the message says how many are needed.
@@ -61,8 +59,8 @@ def learn(rows: Rows, recall: float, embeddings: Fields, spotted: Fields) -> Gat
     texts = np.sort(choosing.scores[choosing.has_text])
     threshold = float(texts[allowed_misses(len(texts), recall)])
     return Gate(
-        clip=clip_part(embeddings),
-        spotter=spotter_part(spotted),
+        clip=rows.clip,
+        spotter=rows.spotter,
         wanted_recall=recall,
         threshold=threshold,
         bias=bias,

@@ -24,7 +24,7 @@ from pipeline.datasets import SAMPLES, embeddings_of, spotted_of
 from pipeline.demo.shards import draw_demo
 from pipeline.gate import GateError
 from pipeline.gate.file import Gate
-from pipeline.gate.rows import draw_rows, made_with
+from pipeline.gate.rows import draw_rows
 from pipeline.gate.spotting import ShardSpotter, TextGate
 from pipeline.gate.training import TENTHS, learn
 from pipeline.images import decode
@@ -59,12 +59,12 @@ def measure(real: Sequence[RawSample], most: int) -> Iterator[Figure]:
 def _measured(folder: Path, name: str, what: str) -> Iterator[Figure]:
     values = {"run": f"{folder}/run-{name}", "input": {"shards": f"{folder}/{name}/*.tar"}}
     config = parse(values | {"clip": {"model": "embedded"}})
-    run, embeddings, spotted = Run(config.run), embeddings_of(config), spotted_of(config)
+    run = Run(config.run)
     run_extract(config, Console(file=io.StringIO()))
-    rows = draw_rows(run, embeddings, spotted)
+    rows = draw_rows(run, embeddings_of(config), spotted_of(config))
     for recall in RECALLS:
         try:
-            gate = learn(rows, recall, made_with(run, embeddings), made_with(run, spotted))
+            gate = learn(rows, recall)
         except GateError as error:
             if recall == RECALLS[0]:
                 yield Figure(f"gate of recall {recall:.1%}, {what}", f"none: {error}")

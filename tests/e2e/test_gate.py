@@ -9,13 +9,16 @@ import pytest
 from rich.console import Console
 
 from jobs.extract import run_extract
+from jobs.gate import run_gate
 from jobs.job import JobError
+from jobs.report import run_report
 from pipeline.config import Config
 from pipeline.config_file import load
 from pipeline.datasets import SAMPLES, Dataset
 from pipeline.fingerprint import FingerprintError
 from pipeline.gate import GateError
 from pipeline.gate.file import Gate, read_gate
+from pipeline.report.gallery import GallerySettings
 from pipeline.run import Run
 from pipeline.tables.table1 import check_identities, table1
 from tests.e2e.command import BLANK, parrotscope, truth_spotter, write_config
@@ -66,13 +69,20 @@ def test_the_command_says_what_it_measured(learnt, gate) -> None:
     assert gate.spotter["engine"] == "truth"
 
 
-def test_a_recall_that_so_few_images_cannot_show_is_refused(chain, tmp_path) -> None:
-    said = parrotscope("gate", chain.run.url, "--output", str(tmp_path / "g.json"), folder=tmp_path, status=1)
-    assert "A recall of 99.50% cannot be shown: of 500 usable images 334 have text" in said
-    assert "It takes 598" in said
+def learn(url: str, recall: float = float(RECALL), output: str | None = None) -> str:
+    """What `parrotscope gate` says, in this process."""
+    out = io.StringIO()
+    run_gate(url, recall, None, output, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_what_cannot_be_shown_or_would_replace_a_part_is_refused(chain, tmp_path) -> None:
+    with pytest.raises(GateError, match=r"A recall of 99.50% cannot be shown: of 500 usable images 334 .* takes 598"):
+        learn(chain.run.url, 0.995, str(tmp_path / "gate.json"))
+    with pytest.raises(ValueError, match=r"run.yaml' does not end in .json"):
+        learn(chain.run.url, output=chain.run.path("run.yaml"))
     assert not list(tmp_path.iterdir())
-    said = parrotscope("gate", chain.run.url, "--output", chain.run.path("run.yaml"), folder=tmp_path, status=1)
-    assert "does not end in .json" in said
+    assert not chain.run.fs.exists(chain.run.path("gate.json"))
 
 
 def test_rows_that_are_not_skipped_are_those_of_the_run_without_a_gate(chain, gated, gate) -> None:
@@ -101,19 +111,17 @@ def test_tables_count_the_skipped_and_tell_of_the_recall(chain, gated, gate) -> 
     told = f"through a gate, which lets through {gate.measured.recall:.2%} of images with text"
     assert told in said
     assert "Skipped by the text gate (as without text)" in said
-    assert told in parrotscope("table1", run.url, folder=Path(run.root).parent)
     assert "through a gate" not in chain.output
     page = Path(run.root).parent / "report.html"
-    parrotscope("report", run.url, "--output", str(page), "--clusters", "1", folder=page.parent)
+    run_report(run.url, "main", str(page), GallerySettings(clusters=1, images=1), Console(file=io.StringIO()))
     assert told in page.read_text()
 
 
 def test_the_fingerprint_holds_digest_and_recall(gated, gate) -> None:
     run, _ = gated
     assert run.read_json(SPOTTED, "_dataset.json")["fields"]["gate"] == gate.fields()
-    said = parrotscope("gate", run.url, "--recall", RECALL, folder=Path(run.root).parent, status=1)
-    assert "spotted/main" in said
-    assert "was spotted through a gate, which hides what it missed" in said
+    with pytest.raises(GateError, match=r"spotted/main of \S+ was spotted through a gate, which hides what it missed"):
+        learn(run.url)
 
 
 pytest_ray = pytest.mark.usefixtures("local_ray")
@@ -203,7 +211,7 @@ def test_imported_embeddings_decide_and_those_that_lack_one_are_spotted(chain, d
     clip = {"model": "embedded", "imported": {"format": "datacomp", "folder": str(tmp_path / "import")}}
     file = write_config(tmp_path, f"{demo}/*.tar", truth_spotter(demo), "pilot", clip=clip)
     pilot, _ = extract(file)
-    parrotscope("gate", pilot.url, "--recall", RECALL, folder=tmp_path)
+    learn(pilot.url)
     gate = read_gate(pilot.path("gate.json"))
     assert gate.rows["without_embedding"] == 20
     run, said = extract(gated_config(demo, tmp_path, pilot.path("gate.json"), clip=clip))
@@ -217,11 +225,12 @@ def test_imported_embeddings_decide_and_those_that_lack_one_are_spotted(chain, d
     assert all(through[row["uid"]] == row for row in without if status[row["uid"]] == "ok")
 
 
-def test_a_run_without_text_teaches_nothing(demo, tmp_path) -> None:
+@pytest_ray
+def test_a_run_without_embeddings_or_without_text_teaches_nothing(demo, tmp_path) -> None:
     config = write_config(tmp_path, f"{demo}/00000.tar", BLANK)
-    parrotscope("extract", str(config), "--only", "spot", folder=tmp_path)
-    said = parrotscope("gate", str(tmp_path / "run"), folder=tmp_path, status=1)
-    assert "has no embeddings/main yet" in said
-    parrotscope("extract", str(config), "--only", "clip", folder=tmp_path)
-    said = parrotscope("gate", str(tmp_path / "run"), folder=tmp_path, status=1)
-    assert "of 125 usable images 0 have text" in said
+    run, _ = extract(config, ("spot",))
+    with pytest.raises(GateError, match="has no embeddings/main yet"):
+        learn(run.url)
+    extract(config, ("clip",))
+    with pytest.raises(GateError, match="of 125 usable images 0 have text"):
+        learn(run.url)

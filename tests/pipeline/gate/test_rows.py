@@ -6,7 +6,7 @@ import pytest
 from pipeline.datasets import Dataset
 from pipeline.fingerprint import digest
 from pipeline.gate import GateError
-from pipeline.gate.rows import draw_rows, made_with
+from pipeline.gate.rows import draw_rows
 from pipeline.run import Run, RunError
 from tests.pipeline.gate.drawn import CLIP, DIM, SPOTTER, draw_run, write
 
@@ -37,7 +37,7 @@ def test_only_shards_that_have_both_are_read(tmp_path) -> None:
 def test_datasets_that_are_not_there_or_were_gated_are_refused(tmp_path) -> None:
     run = draw_run(str(tmp_path / "run"), 40, spotter={**SPOTTER, "gate": {"digest": "x"}})
     with pytest.raises(GateError, match="has no spotted/pilot yet"):
-        made_with(run, Dataset("spotted", "pilot"))
+        draw_rows(run, EMBEDDINGS, Dataset("spotted", "pilot"))
     with pytest.raises(GateError, match=r"spotted/main of .* was spotted through a gate, which hides what it missed"):
         draw_rows(run, EMBEDDINGS, SPOTTED)
 

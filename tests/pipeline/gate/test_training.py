@@ -6,8 +6,8 @@ from scipy.stats import binom
 
 from pipeline.datasets import Dataset
 from pipeline.gate import GateError
-from pipeline.gate.file import scores
-from pipeline.gate.rows import Rows, draw_rows, made_with
+from pipeline.gate.file import clip_part, scores, spotter_part
+from pipeline.gate.rows import Rows, draw_rows
 from pipeline.gate.training import CONFIDENCE, allowed_misses, clopper_pearson, learn, needed
 from tests.pipeline.gate.drawn import CLIP, DIM, SPOTTER, draw_run
 
@@ -22,7 +22,8 @@ def drawn(n: int, seed: int = 0, text_share: float = 0.5, apart: float = 3.0) ->
     vectors[:, 0] += apart * has_text
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     hashes = rng.integers(0, 1 << 63, n).astype(np.uint64)
-    return Rows(vectors.astype(np.float16), has_text, has_text * rng.integers(1, 4, n), hashes, {})
+    words, made = has_text * rng.integers(1, 4, n), (clip_part(CLIP), spotter_part(SPOTTER))
+    return Rows(vectors.astype(np.float16), has_text, words, hashes, {}, *made)
 
 
 def test_a_clear_signal_saves_most_of_the_spotting_and_misses_little(tmp_path) -> None:
@@ -30,7 +31,7 @@ def test_a_clear_signal_saves_most_of_the_spotting_and_misses_little(tmp_path) -
     rows = draw_rows(run, EMBEDDINGS, SPOTTED)
     assert len(rows.has_text) == 8_000 - 4 * 5
     assert rows.left_out == {"without_embedding": 8, "spotting_failed": 12}
-    gate = learn(rows, 0.98, made_with(run, EMBEDDINGS), made_with(run, SPOTTED))
+    gate = learn(rows, 0.98)
     assert (gate.clip, gate.spotter) == ({"model": "drawn", "precision": "fp32"}, {"engine": "drawn"})
     assert gate.rows["training"] + gate.rows["choosing"] + gate.rows["measuring"] == len(rows.has_text)
     assert 0.55 < gate.rows["training"] / len(rows.has_text) < 0.65
@@ -50,7 +51,7 @@ def test_the_wanted_recall_is_met_in_the_population_as_often_as_is_claimed() -> 
     fresh_text = fresh.embeddings[fresh.has_text]
     met = 0
     for seed in range(60):
-        gate = learn(drawn(3_000, seed=seed), 0.95, CLIP, SPOTTER)
+        gate = learn(drawn(3_000, seed=seed), 0.95)
         met += np.mean(scores(fresh_text, np.array(gate.weights), gate.bias) >= gate.threshold) >= 0.95
     # At 95 % confidence fewer than 52 of 60 would be a chance of 0.5 %; all of 60 one of 5 %.
     assert binom.cdf(51, 60, CONFIDENCE) < 0.01
@@ -61,7 +62,7 @@ def test_measured_intervals_hold_the_true_recall() -> None:
     fresh = drawn(60_000, seed=1_000)
     held = 0
     for seed in range(40):
-        gate = learn(drawn(2_000, seed=seed), 0.95, CLIP, SPOTTER)
+        gate = learn(drawn(2_000, seed=seed), 0.95)
         kept = scores(fresh.embeddings[fresh.has_text], np.array(gate.weights), gate.bias) >= gate.threshold
         held += gate.measured.recall_low_95 <= np.mean(kept) <= gate.measured.recall_high_95
     assert held >= 34
@@ -88,7 +89,7 @@ def test_the_exact_interval_of_textbooks() -> None:
 
 
 def test_without_a_signal_the_gate_saves_little_and_says_so() -> None:
-    gate = learn(drawn(6_000, apart=0.0), 0.98, CLIP, SPOTTER)
+    gate = learn(drawn(6_000, apart=0.0), 0.98)
     assert gate.measured.skipped < 0.05
     assert gate.measured.recall > 0.95
 
@@ -105,8 +106,8 @@ def test_without_a_signal_the_gate_saves_little_and_says_so() -> None:
 )  # fmt: skip
 def test_too_little_is_refused_with_what_it_takes(rows, told) -> None:
     with pytest.raises(GateError, match=told):
-        learn(rows, 0.995, CLIP, SPOTTER)
+        learn(rows, 0.995)
 
 
 def test_the_same_rows_give_the_same_gate() -> None:
-    assert learn(drawn(2_000), 0.95, CLIP, SPOTTER) == learn(drawn(2_000), 0.95, CLIP, SPOTTER)
+    assert learn(drawn(2_000), 0.95) == learn(drawn(2_000), 0.95)
