@@ -140,10 +140,9 @@ def run_extract(config: Config, console: Console, parts: Collection[Part] = PART
     others: list[Part] = [part for part in parts if part != "clip"]
     steps = [partial(_run_pass, config, console, others, gate)]
     if "clip" in parts:
-        steps.append(partial(run_import, config, console))
-    if "clip" in parts and gate:
+        importing = partial(run_import, config, console)
         # The gate goes by the embeddings, and the import by the samples.
-        steps = [partial(_run_pass, config, console, ()), steps[1], steps[0]]
+        steps = [partial(_run_pass, config, console, ()), importing, *steps] if gate else [*steps, importing]
     failed: list[JobError] = []
     for step in steps:
         try:
@@ -168,9 +167,9 @@ def _run_pass(config: Config, console: Console, parts: Collection[Part], gate: G
     lacking = {shard: [d for d in wanted if shard.id not in done[d]] for shard in shards}
     todo = [(shard, missing) for shard, missing in lacking.items() if missing]
     blind = _without_embeddings(run, config, todo) if gate and "clip" not in parts else set()
-    if blind and len(blind) == len(todo):
-        raise _blind_error(blind)
     todo = [(shard, missing) for shard, missing in todo if shard.id not in blind]
+    if blind and not todo:
+        raise _blind_error(blind)
     # The largest first: one that began last would be worked on alone.
     todo.sort(key=lambda work: work[0].size or 0, reverse=True)
     tasks = [Task(shard.id, (shard, missing), Search(), shard.size or 0) for shard, missing in todo]

@@ -95,10 +95,10 @@ def load_gate(run: Run, config: Config) -> Gate | None:
     if (made := claimed(run, embeddings)) and (done := run.done(embeddings)):
         column = run.part_schema(embeddings, min(done)).field(IMAGE_EMBEDDING)
         gate.check_embeddings(made, column.type.list_size)
-    if fields := claimed(run, spotted):
+    if (fields := claimed(run, spotted)) and run.done(spotted):
         gate.check_spotter(spotter_part(fields))
         # With nothing left to do, no worker would claim it.
-        claim(run, config, spotted, {**fields, "gate": gate.fields()}, anew=True)
+        claim(run, config, spotted, {**fields, "gate": gate.fields()})
     return gate
 
 
