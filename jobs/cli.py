@@ -218,6 +218,24 @@ def compact(
 
 
 @app.command()
+def gate(
+    run: RunPath,
+    recall: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Share of images with text to let through")
+    ] = 0.995,
+    spotted: Annotated[str | None, typer.Option(help="Name of the spotted text. Default: that of run.yaml")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="File or URL, *.json; default: RUN/gate.json", callback=_named)
+    ] = None,
+) -> None:
+    """Learn from a spotted run which images can be skipped for want of text, and say what that saves and misses."""
+    with told():
+        from jobs.gate import run_gate
+
+        run_gate(run, recall, spotted, output, console)
+
+
+@app.command()
 def query(
     run: RunPath,
     sql: Annotated[str, typer.Argument(help="One SELECT over profiles, words, rejects, shards, clusters")],

@@ -10,7 +10,12 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.claims import claim, claimed
+from pipeline.config import Config
+from pipeline.datasets import embeddings_of, spotted_of
+from pipeline.gate.file import Gate, read_gate, spotter_part
 from pipeline.run import Run
+from pipeline.schema import IMAGE_EMBEDDING
 from pipeline.storage import storage_errors
 
 OUTPUT_SHARE = 0.1
@@ -73,6 +78,28 @@ def check_shared(run: Run) -> None:
             f"run: {run.url} is a folder of this machine alone: {len(blind)} of {len(others)} other nodes do not see "
             f"it, {blind[0]} first; put the run on storage that all nodes reach."
         )
+
+
+def load_gate(run: Run, config: Config) -> Gate | None:
+    """The text gate of a configuration, if there is one, seen to fit what the run holds already.
+
+    A run without embeddings tells nothing of them: a worker whose CLIP is loaded looks before it begins.
+
+    Raises:
+        GateError: there is no such file, it is none, or it is of other embeddings or another spotter.
+        FingerprintError: the text was spotted without it so far, or through another gate.
+    """
+    if config.spotting.gate is None:
+        return None
+    gate, embeddings, spotted = read_gate(config.spotting.gate), embeddings_of(config), spotted_of(config)
+    if (made := claimed(run, embeddings)) and (done := run.done(embeddings)):
+        column = run.part_schema(embeddings, min(done)).field(IMAGE_EMBEDDING)
+        gate.check_embeddings(made, column.type.list_size)
+    if (fields := claimed(run, spotted)) and run.done(spotted):
+        gate.check_spotter(spotter_part(fields))
+        # With nothing left to do, no worker would claim it.
+        claim(run, config, spotted, {**fields, "gate": gate.fields()})
+    return gate
 
 
 def low_disk(run: Run, shard_bytes: int) -> str | None:

@@ -120,7 +120,7 @@ def _places(values: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
     yield from (("input.shards", pattern, shards, number) for number, pattern in enumerate(shards))
     for name in (
         "run", "input.root", "clip.pretrained", "clip.model_config_file", "clip.imported.folder",
-        "cluster.imported.centroids", "cluster.imported.pca", "spotting.model_directory",
+        "cluster.imported.centroids", "cluster.imported.pca", "spotting.model_directory", "spotting.gate",
     ):  # fmt: skip
         *sections, key = name.split(".")
         holder: Any = values

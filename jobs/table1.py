@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console import printable, say
+from pipeline.claims import claimed
 from pipeline.datasets import Dataset, profiles_named
 from pipeline.run import Run
 from pipeline.shards import told_sample
@@ -57,6 +58,13 @@ def coverage(run: Run, profiles: Dataset) -> Iterator[str]:
     done, known = len(ids), len(run.shards())
     if files := run.compacted(profiles, ids):
         yield f"Read from {len(files):,} compacted files and {done - sum(map(len, files.values())):,} parts."
+    if gate := (claimed(run, profiles) or {}).get("gate"):
+        low, high = (f"{gate[f'recall_{bound}_95']:.2%}" for bound in ("low", "high"))
+        yield (
+            f"Text was looked for through a gate, which lets through {gate['recall']:.2%} of images with text (95 % "
+            f"interval {low} to {high}, held-out images) and {gate['word_recall']:.2%} of their words. What it skips "
+            "counts as without text: shares of images with text, and rates of all images, are low by what is missing."
+        )
     if sample := told_sample(run.collection()):
         yield f"{sample}: counts are the sample's, shares and rates estimate the collection's."
     if done < known:

@@ -57,8 +57,10 @@ def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
                 exclude |= {"precision": True, "imported": {"folder": True}}
             return config.clip.model_dump(mode="json", exclude=exclude)
         case "spotted":
-            exclude = dict.fromkeys(("name", "model_directory", "download", "batch_pixels", "time_limit"), True)
-            return config.spotting.model_dump(mode="json", exclude=exclude)
+            exclude = dict.fromkeys(("name", "gate", "model_directory", "download", "batch_pixels", "time_limit"), True)
+            # What the gate is, its file says; without one nothing is added, as before there were gates.
+            gate = {"gate": True} if config.spotting.gate else {}
+            return config.spotting.model_dump(mode="json", exclude=exclude) | gate
         case "clusters" if config.cluster.imported:
             return {"imported": config.cluster.imported.model_dump(mode="json", exclude={"centroids", "pca"})}
         case "clusters":

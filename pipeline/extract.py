@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +19,19 @@ from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_cras
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
+from pipeline.gate.spotting import ShardSpotter, TextGate
 from pipeline.images import ImageError, decode
 from pipeline.parts import PartWriter, part_facts
 from pipeline.run import Run, RunError
 from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
 from pipeline.shards import Shard, sample_uid
-from pipeline.spotting import Spotter, Spotting
+from pipeline.spotting import Spotter
 from pipeline.stages import Stages
 from pipeline.vectors import to_column
 
 if TYPE_CHECKING:
     # It takes torch and open_clip, which a pass without CLIP does not.
-    from pipeline.clip import Clip
+    from pipeline.clip import Clip, ClipBatch
 
 READ_BLOCK_BYTES = 8 << 20
 
@@ -58,12 +60,16 @@ class Extractor:
         config: the run's configuration.
         clip: the CLIP model, or None where this worker fills no embeddings.
         spotter: the text spotter, or None where this worker spots no text.
+        gate: what keeps images from the spotter, or None where it gets all.
     """
 
-    def __init__(self, config: Config, clip: "Clip | None", spotter: Spotter | None) -> None:
+    def __init__(
+        self, config: Config, clip: "Clip | None", spotter: Spotter | None, gate: TextGate | None = None
+    ) -> None:
         self._config = config
         self._clip = clip
         self._spotter = spotter
+        self._gate = gate
         samples = sample_fields(config.input)
         self._fields: dict[Dataset, Fields] = {SAMPLES: samples}
         columns = (*schema.SAMPLES, *schema.metadata_columns(config.input.metadata))
@@ -73,7 +79,8 @@ class Extractor:
             self._fields[embeddings] = {**clip.fields(), "stored_as": stored_as, "samples": digest(samples)}
             self._columns[embeddings] = schema.embeddings(clip.dim, stored_as)
         if spotter:
-            self._fields[spotted_of(config)] = {**spotter.fingerprint(), "samples": digest(samples)}
+            gated = {"gate": gate.fields()} if gate else {}
+            self._fields[spotted_of(config)] = {**spotter.fingerprint(), "samples": digest(samples), **gated}
             self._columns[spotted_of(config)] = schema.SPOTTED_TEXT
 
     def fields(self) -> dict[Dataset, Fields]:
@@ -97,6 +104,7 @@ class Extractor:
         kept: list[int] = []
         after = 0
         rejected = crashes.samples if SAMPLES in lacking else rejected_crashes(run, shard.id)
+        spotter = self._over(shard, lacking)
         with ExitStack() as open_parts, _open(shard.url) as stream:
             # Parts are committed in the reverse order of their opening.
             parts = {
@@ -114,7 +122,7 @@ class Extractor:
                     parts[REJECTS].write([reject_row(shard, reject) for reject in rejects])
                 singly = samples and samples[0].raw.index in crashes.singly
                 for together in [[sample] for sample in samples] if singly else [samples]:
-                    self._fill(parts, shard, together, rejected, stages)
+                    self._fill(parts, shard, together, rejected, spotter, stages)
                 after = samples[-1].raw.index + 1 if samples else after
                 report(len(samples), len(rejects), stream.tell(), after)
             total = {
@@ -122,6 +130,7 @@ class Extractor:
                 "rejects": sum(reasons.values()),
                 **asdict(counts),
                 **{f"reject_{reason}": n for reason, n in sorted(reasons.items())},
+                **(spotter.counts() if spotter else {}),
             }
             for dataset, part in parts.items():
                 fingerprint = digest(self._fields.get(dataset, self._fields[SAMPLES]))
@@ -139,22 +148,22 @@ class Extractor:
         Raises:
             OSError: as `extract`.
         """
-        config = self._config
+        config, run = self._config, partial(self._run, lacking, self._over(shard, lacking))
         with _open(shard.url) as stream:
             source = read_samples(stream, shard.size, config.input.limits, config.input.caption_key)
             suspects = (item for item in source if item.index is not None and item.index >= first)
-            items = self._alone(shard, suspects, lacking, crashes, announce)
+            items = self._alone(shard, suspects, run, crashes, announce)
             for samples, _ in islice(batches(items, config.clip.batch_size), SEARCHED_BATCHES):
                 if samples and samples[0].raw.index not in crashes.singly:
                     announce(Place("batch", samples[0].raw.index))
-                    self._run(samples, lacking)
+                    run(samples)
                     announce(None)
 
     def _alone(
         self,
         shard: Shard,
         suspects: Iterable[RawSample | Reject],
-        lacking: Collection[Dataset],
+        run: Callable[[Sequence[Sample]], None],
         crashes: Crashes,
         announce: Announce,
     ) -> Iterator[Sample | Reject]:
@@ -168,16 +177,24 @@ class Extractor:
 
         for item in self._decoded(shard, announced(), Stages(), crashes.samples):
             if isinstance(item, Sample) and item.crash is None:
-                self._run([item], lacking)
+                run([item])
             announce(None)
             yield item
 
-    def _run(self, samples: Sequence[Sample], lacking: Collection[Dataset]) -> None:
-        images = [sample.image.pixels for sample in samples]
+    def _run(self, lacking: Collection[Dataset], spotter: ShardSpotter | None, samples: Sequence[Sample]) -> None:
+        column = None
         if self._clip and embeddings_of(self._config) in lacking:
-            self._clip(images, [sample.raw.caption for sample in samples])
-        if self._spotter and spotted_of(self._config) in lacking:
-            self._spotter.spot(images)
+            embedded = _embedded(self._clip, samples)
+            column = to_column(embedded.image, self._config.clip.stored_as)
+        if spotter:
+            spotter.spot(samples, column)
+
+    def _over(self, shard: Shard, lacking: Collection[Dataset]) -> ShardSpotter | None:
+        """The spotter, as far as the gate lets images through; None where the shard lacks no text."""
+        if self._spotter is None or spotted_of(self._config) not in lacking:
+            return None
+        computed = self._clip is not None and embeddings_of(self._config) in lacking
+        return ShardSpotter(self._spotter, self._gate.over(shard.id, computed) if self._gate else None)
 
     def _decoded(
         self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages, crashed: Mapping[int, str]
@@ -203,12 +220,13 @@ class Extractor:
         shard: Shard,
         samples: Sequence[Sample],
         rejected: Collection[int],
+        spotter: ShardSpotter | None,
         stages: Stages,
     ) -> None:
         """Run one batch and write its rows, all but those `rejected`, into the open parts."""
         if not samples:
             return
-        images = [sample.image.pixels for sample in samples]
+        column = None
         rows = [sample.raw.index not in rejected for sample in samples]
         identities = [identity(shard, sample) for sample in samples]
         if SAMPLES in parts:
@@ -217,28 +235,30 @@ class Extractor:
             parts[SAMPLES].write([of | sample_row(sample, keys) for is_row, of, sample in row_of if is_row])
         if self._clip and (part := parts.get(embeddings_of(self._config))):
             with stages.time("clip"):
-                embedded = self._clip(images, [sample.raw.caption for sample in samples])
+                embedded = _embedded(self._clip, samples)
             table = pa.Table.from_pylist(identities, schema.arrow(schema.IDENTITY))
             stored_as = self._config.clip.stored_as
             sound = np.array([sample.crash is None for sample in samples])
+            column = to_column(embedded.image, stored_as, sound)
             for name, values in {
                 schema.CLIP_STATUS.name: np.where(sound, schema.ClipStatus.OK, schema.ClipStatus.FAILED),
                 schema.CLIP_SCORE.name: pa.array(embedded.score, mask=~sound),
                 schema.CAPTION_TRUNCATED.name: pa.array(embedded.truncated, mask=~sound),
-                schema.IMAGE_EMBEDDING: to_column(embedded.image, stored_as, sound),
+                schema.IMAGE_EMBEDDING: column,
                 schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as, sound),
             }.items():
                 table = table.append_column(name, pa.array(values))
             part.write(table if all(rows) else table.filter(pa.array(rows)))
-        if self._spotter and (part := parts.get(spotted_of(self._config))):
+        if spotter:
             with stages.time("spot"):
-                spottings = self._spotter.spot(images)
-            found = [
-                spotting if sample.crash is None else Spotting(schema.SpotStatus.FAILED, (), sample.crash)
-                for sample, spotting in zip(samples, spottings, strict=True)
-            ]
+                found = spotter.spot(samples, column)
             row_found = zip(rows, identities, found, strict=True)
+            part = parts[spotted_of(self._config)]
             part.write([of | spotted_row(spotting) for is_row, of, spotting in row_found if is_row])
+
+
+def _embedded(clip: "Clip", samples: Sequence[Sample]) -> "ClipBatch":
+    return clip([sample.image.pixels for sample in samples], [sample.raw.caption for sample in samples])
 
 
 def _open(url: str) -> Any:

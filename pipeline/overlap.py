@@ -126,9 +126,12 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
     image_area = _numpy(samples["width"]).astype(np.float64) * _numpy(samples["height"])
     if (image_area <= 0).any():
         raise ValueError("an image without width or height")
-    failed = _numpy(pc.not_equal(spotted[schema.SPOT_STATUS.name], SpotStatus.OK.value))
+    status, text = spotted[schema.SPOT_STATUS.name], has_text(spotted[schema.SPOTTED.name])
+    failed = ~_numpy(pc.is_in(status, pa.array([SpotStatus.OK.value, SpotStatus.SKIPPED.value])))
     if (failed != _numpy(pc.is_null(spotted[schema.SPOTTED.name]))).any():
         raise ValueError("spotted words must be null where, and only where, the spotter failed")
+    if text[_numpy(pc.equal(status, SpotStatus.SKIPPED.value))].any():
+        raise ValueError("an image that was skipped has spotted words")
 
     spottings = _flatten(spotted[schema.SPOTTED.name])
     ends = np.cumsum(spottings.counts).tolist()
@@ -141,7 +144,7 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
     caption_unspaced, text_unspaced = [], []
     for caption, (start, end) in zip(samples["caption"].to_pylist(), pairwise([0, *ends]), strict=True):
         texts = spottings.texts[start:end]
-        text = " ".join(texts)
+        joined = " ".join(texts)
         words = word_overlap(caption, texts, settings)
         caption_words += words.caption_words
         shared += words.shared
@@ -150,9 +153,9 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
         word_counts.append(len(words.caption_words))
         shared_counts.append(len(words.shared))
         bounded.append(words.bounded)
-        literal.append(literal_rate(caption, text))
+        literal.append(literal_rate(caption, joined))
         caption_unspaced.append(has_unspaced_script(caption))
-        text_unspaced.append(has_unspaced_script(text))
+        text_unspaced.append(has_unspaced_script(joined))
 
     words_of = np.array(word_counts, dtype=np.int64)
     shared_of = np.array(shared_counts, dtype=np.int64)
@@ -172,7 +175,7 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
     co_emb_area = polygons.sum_area(*shown, len(samples)) / image_area
     co_emb_union = polygons.union_area(*shown, len(samples)) / image_area
     text_class = np.where(shared_of > 0, TextClass.CO_EMB, TextClass.TEXT)
-    text_class = np.where(spottings.counts == 0, TextClass.NONE, text_class)
+    text_class = np.where(text, text_class, TextClass.NONE)
 
     strings, floats = pa.string(), pa.float32()
     columns = {
@@ -194,6 +197,11 @@ def overlap(samples: pa.Table, spotted: pa.Table, settings: OverlapSettings) -> 
         "overlap_bounded": pa.array(bounded, pa.bool_()),
     }
     return pa.table(columns, schema.arrow(schema.OVERLAP))
+
+
+def has_text(spotted: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Whether each image, (n,), has embedded text: anything was spotted in it; false where the spotter failed."""
+    return np.asarray(_numpy(pc.fill_null(pc.greater(pc.list_value_length(spotted), 0), False)), bool)
 
 
 class _Spottings(NamedTuple):

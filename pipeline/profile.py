@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.claims import check_part, claim, input_digest
+from pipeline.claims import check_part, claim, claimed, input_digest
 from pipeline.clustering import ClusterModel
 from pipeline.clusters import cluster_facts, cluster_fields
 from pipeline.config import Config
@@ -42,7 +42,9 @@ def profile_fields(run: Run, config: Config) -> Fields:
     claim(run, config, clusters_of(config), fields)
     # They depend on what they were fitted to, or imported from, as well as on their settings.
     digests["clusters"] = digest({**fields, "digest": facts["digest"]})
-    return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **digests}
+    # Nothing new follows from it, but who reads the profiles is told what the gate missed.
+    gate = {name: value for name, value in (claimed(run, spotted_of(config)) or {}).items() if name == "gate"}
+    return {"schema_version": schema.VERSION, "overlap": config.overlap.model_dump(), **digests, **gate}
 
 
 def profile_shard(run: Run, shard: Shard, config: Config, clusters: ClusterModel, fields: Fields) -> dict[str, int]:

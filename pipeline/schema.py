@@ -50,6 +50,7 @@ class SpotStatus(StrEnum):
 
     OK = "ok"
     FAILED = "failed"
+    SKIPPED = "skipped"  # a text gate held text for very unlikely: it was not looked for
 
 
 class TextClass(StrEnum):
@@ -115,7 +116,12 @@ CAPTION_TRUNCATED = Column(
 )
 IMAGE_EMBEDDING = "image_embedding"
 TEXT_EMBEDDING = "text_embedding"
-SPOT_STATUS = Column("spot_status", pa.string(), "", "ok, or failed: then words, class and rates are null")
+SPOT_STATUS = Column(
+    "spot_status",
+    pa.string(),
+    "",
+    "ok; failed: words, class and rates are null; skipped: the text gate held text for very unlikely, so no words",
+)
 SPOTTED = Column(
     "spotted",
     _list(WORD),

@@ -30,7 +30,7 @@ CLUSTERS_SQL = """
 SELECT
     cluster_id,
     count(*)                                         AS images,
-    count(*) FILTER (spot_status = 'ok')             AS measured,
+    count(*) FILTER (spot_status <> 'failed')        AS measured,
     avg((text_class <> 'none')::INTEGER)             AS text_share,
     avg((text_class = 'co_emb')::INTEGER)            AS co_emb_share,
     avg(cotr)                                        AS mean_cotr,

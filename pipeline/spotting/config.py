@@ -5,11 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.section import DatasetName, Number, Section, Whole
+from pipeline.section import DatasetName, Filled, Number, Section, Whole
 
 
 class _Spotter(Section):
     name: DatasetName = Field("main", description="of the dataset; decides no word")
+    gate: Filled | None = Field(
+        None, description="file of `parrotscope gate`: images in which it holds text for very unlikely are skipped"
+    )
 
 
 class RapidOCRConfig(_Spotter):

@@ -60,7 +60,7 @@ class EasyOCRSpotter:
     def fingerprint(self) -> dict[str, Any]:
         detector, recogniser = (hashlib.sha256(file.read_bytes()).hexdigest() for file in self._files)
         return {
-            **self._config.model_dump(exclude={"name", "model_directory", "download", "batch_pixels"}),
+            **self._config.model_dump(exclude={"name", "gate", "model_directory", "download", "batch_pixels"}),
             "canvas_step": CANVAS_STEP,
             "languages": " ".join(self._config.languages),
             "precision": self._precision,

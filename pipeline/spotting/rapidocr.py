@@ -107,7 +107,7 @@ class RapidOCRSpotter:
 
     def fingerprint(self) -> dict[str, Any]:
         return {
-            **self._config.model_dump(exclude={"name"}),
+            **self._config.model_dump(exclude={"name", "gate"}),
             "revision": _REVISION,
             "precision": self._precision,
             "language": "multi",

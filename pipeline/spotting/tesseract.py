@@ -63,7 +63,7 @@ class TesseractSpotter:
     def fingerprint(self) -> dict[str, Any]:
         # The time limit is for the machine's speed: it decides no word of an image that is read.
         return {
-            **self._config.model_dump(exclude={"name", "model_directory", "time_limit"}),
+            **self._config.model_dump(exclude={"name", "gate", "model_directory", "time_limit"}),
             "languages": "+".join(self._config.languages),
             "version": self._version,
             **{f"{language}.traineddata": _sha256(file) for language, file in self._models.items()},

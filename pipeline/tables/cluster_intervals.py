@@ -37,7 +37,7 @@ SQL = filled(
 SELECT cluster_id, {errors}
 FROM (
     SELECT cluster_id, hash(shard) % {batches} AS batch,
-        count(*) FILTER (spot_status = 'ok')::DOUBLE AS measured,
+        count(*) FILTER (spot_status <> 'failed')::DOUBLE AS measured,
         count(*) FILTER (text_class <> 'none')::DOUBLE AS with_text,
         count(*) FILTER (text_class = 'co_emb')::DOUBLE AS with_co_emb,
         coalesce(sum(cotr::DOUBLE), 0) AS cotr

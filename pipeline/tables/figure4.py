@@ -23,7 +23,7 @@ WORDS = filled(
     """
 SELECT least(len(word_similarity), {most})::INT AS caption_words,
     least(round(cotr::DOUBLE * len(word_similarity)), {most})::INT AS co_emb_words, count(*) AS images
-FROM profiles WHERE spot_status = 'ok' GROUP BY ALL ORDER BY ALL
+FROM profiles WHERE spot_status <> 'failed' GROUP BY ALL ORDER BY ALL
 """,
     most=MOST_WORDS,
 )
@@ -68,7 +68,7 @@ FROM (
 )
 
 LEFT_OUT = """
-SELECT count(*) FILTER (spot_status <> 'ok') AS failed,
+SELECT count(*) FILTER (spot_status = 'failed') AS failed,
     count(*) FILTER (text_class = 'co_emb' AND NOT coalesce(abs(clip_score) < 2, false)) AS without_score FROM profiles
 """
 

@@ -62,12 +62,12 @@ IMAGES = """
 WITH images AS (
     SELECT
         shard,
-        (spot_status = 'ok')::INT AS measured,
+        (spot_status <> 'failed')::INT AS measured,
         (text_class = 'none')::INT AS without_text,
         (text_class = 'text')::INT AS other_text,
         (text_class = 'co_emb')::INT AS with_co_emb,
         (text_class <> 'none')::INT AS with_text,
-        (text_class <> 'none')::INT - {false_alarms} * (spot_status = 'ok')::INT AS true_text,
+        (text_class <> 'none')::INT - {false_alarms} * (spot_status <> 'failed')::INT AS true_text,
         cotr::DOUBLE AS cotr,
         fuzzy_cotr::DOUBLE AS fuzzy_cotr,
         cotr_literal::DOUBLE AS cotr_literal,

@@ -17,10 +17,11 @@ from pipeline.tables.connection import connected, select
 SQL = """
 SELECT
     count(*)                                                                        AS images,
-    count(*) FILTER (spot_status = $ok)                                             AS measured,
+    count(*) FILTER (spot_status IN ($ok, $skipped))                                AS measured,
     count(*) FILTER (text_class <> $none)                                           AS with_text,
     count(*) FILTER (cotr > 0)                                                      AS with_co_emb,
     count(*) FILTER (spot_status = $failed)                                         AS spot_failed,
+    count(*) FILTER (spot_status = $skipped)                                        AS spot_skipped,
     count(*) FILTER (text_class = $none)                                            AS class_none,
     count(*) FILTER (text_class = $text)                                            AS class_text,
     count(*) FILTER (text_class = $co_emb)                                          AS class_co_emb,
@@ -31,7 +32,7 @@ SELECT
     avg(cotr_literal)                                                               AS literal_macro,
     coalesce(sum(round(cotr::DOUBLE * len(word_similarity))), 0)::BIGINT            AS co_emb_words,
     coalesce(sum(round(fuzzy_cotr::DOUBLE * len(word_similarity))), 0)::BIGINT      AS fuzzy_words,
-    coalesce(sum(len(word_similarity)) FILTER (spot_status = $ok), 0)::BIGINT       AS caption_words,
+    coalesce(sum(len(word_similarity)) FILTER (spot_status IN ($ok, $skipped)), 0)::BIGINT AS caption_words,
     coalesce(sum(len(word_similarity)) FILTER (text_class <> $none), 0)::BIGINT     AS caption_words_in_text,
     count(*) FILTER (caption_wordless)                                              AS caption_wordless,
     count(*) FILTER (caption_unspaced)                                              AS caption_unspaced,
@@ -51,7 +52,8 @@ class ImageCounts:
 
     images: int
     measured: int
-    """Images whose spotting did not fail: the denominator of every share and rate."""
+    """Images whose spotting did not fail: the denominator of every share and rate. Those that a text gate skipped are
+    among them, as images without text."""
     with_text: int
     with_co_emb: int | None
     """Images with a CoTR above 0; None: not published."""
@@ -84,6 +86,7 @@ class Table1(ImageCounts):
 
     with_co_emb: int
     spot_failed: int
+    spot_skipped: int
     class_none: int
     class_text: int
     class_co_emb: int
@@ -143,6 +146,7 @@ def check_identities(table: Table1) -> list[str]:
 def _identities(t: Table1) -> Iterator[tuple[str, bool]]:
     yield "images = measured + failed", t.images == t.measured + t.spot_failed
     yield "measured = none + text + co_emb", t.measured == t.class_none + t.class_text + t.class_co_emb
+    yield "images that a gate skipped are among none", t.spot_skipped <= t.class_none
     yield "images with text = text + co_emb", t.with_text == t.class_text + t.class_co_emb
     yield "images with a CoTR above 0 = co_emb", t.with_co_emb == t.class_co_emb
     yield "images with co-embedded text are among those with text", t.with_co_emb <= t.with_text
@@ -161,6 +165,7 @@ def _identities(t: Table1) -> Iterator[tuple[str, bool]]:
 ROWS = (
     ("Images", "images", ""),
     ("Spotting failed (in no share or rate)", "spot_failed", ""),
+    ("Skipped by the text gate (as without text)", "spot_skipped", ""),
     ("Images with embedded text", "with_text", ""),
     ("Images with co-embedded text", "with_co_emb", ""),
     ("Share of images without text", "without_text_share", "%"),

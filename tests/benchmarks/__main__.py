@@ -19,6 +19,7 @@ from pipeline.spotting import Image
 from tests.benchmarks import (
     assignment,
     clip_retrieval,
+    gate,
     growth,
     overlap,
     precision,
@@ -31,8 +32,11 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.rates import machine, record
 from tests.conftest import SHARED_DATA
 
+REAL = "real pairs"
+
 KINDS = (
-    "throughput", "clip-retrieval", "precision", "spotting", "overlap", "assignment", "profile", "query", "growth",
+    "throughput", "clip-retrieval", "precision", "spotting", "gate", "overlap", "assignment", "profile", "query",
+    "growth",
 )  # fmt: skip
 
 
@@ -64,6 +68,9 @@ def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
             yield from precision.measure(images, [sample.caption for sample in samples], source, threads)
     if "spotting" in kinds:
         yield from spotting.measure(threads, most)
+    if "gate" in kinds:
+        samples, source = _samples(most)
+        yield from gate.measure(samples if source == REAL else (), most)
     if "overlap" in kinds:
         yield from overlap.measure()
     if "assignment" in kinds:
@@ -87,7 +94,7 @@ def _samples(most: int) -> tuple[list[RawSample], str]:
             with shard.open("rb") as stream:
                 read = read_samples(stream, shard.stat().st_size, InputLimits())
                 samples += [sample for sample in read if isinstance(sample, RawSample) and _decodes(sample)]
-    return samples[:most], "real pairs" if real else "drawn pairs"
+    return samples[:most], REAL if real else "drawn pairs"
 
 
 def _decodes(sample: RawSample) -> bool:

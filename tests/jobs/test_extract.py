@@ -1,4 +1,4 @@
-"""Extract with an import: which models the pass over the shards holds, and that the import always follows."""
+"""Extract with an import: which models the passes over the shards hold, and when the import comes."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from pipeline.config_file import parse
 def steps(monkeypatch) -> list[tuple]:
     """What was done, in order."""
     done: list[tuple] = []
-    monkeypatch.setattr(extract, "_run_pass", lambda config, console, parts: done.append(("pass", *parts)))
+    monkeypatch.setattr(extract, "_run_pass", lambda config, console, parts, gate=None: done.append(("pass", *parts)))
     monkeypatch.setattr(extract, "run_import", lambda config, console: done.append(("import",)))
     return done
 
@@ -36,6 +36,20 @@ IMPORTED = config(imported={"format": "datacomp", "folder": "f"})
 )
 def test_an_import_takes_the_place_of_clip(steps, settings, parts, expected) -> None:
     extract.run_extract(settings, make_console(), parts)
+    assert steps == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("clip", "spot"), [("pass",), ("import",), ("pass", "spot")]),
+        (("clip",), [("pass",), ("import",)]),
+        (("spot",), [("pass", "spot")]),
+    ],
+)
+def test_a_gate_waits_for_the_embeddings_that_are_imported(steps, monkeypatch, parts, expected) -> None:
+    monkeypatch.setattr(extract, "load_gate", lambda run, config: "gate")
+    extract.run_extract(IMPORTED, make_console(), parts)
     assert steps == expected
 
 

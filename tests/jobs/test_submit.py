@@ -30,6 +30,7 @@ def submit(folder: Path, values: dict, *options: str):
         ("clip.imported={format: datacomp, folder: emb}", "clip.imported.folder: emb is"),
         ("cluster.imported={centroids: c.npy, model: ViT-B-32}", "cluster.imported.centroids: c.npy is"),
         ("spotting={engine: easyocr, model_directory: /models}", "spotting.model_directory: /models is"),
+        ("spotting.gate=runs/pilot/gate.json", "spotting.gate: runs/pilot/gate.json is"),
     ],
 )
 def test_a_path_of_this_machine_is_refused_by_its_name(tmp_path, change, told) -> None:

@@ -95,7 +95,7 @@ def test_every_table_and_figure_is_written_said_and_linked(run, said) -> None:
     assert set(re.findall(r"\]\((\S+)\)", index)) == FILES - {"index.md"} | SHEET
     assert all(file in said for file in FILES)
     assert "Table 1 of" in said
-    assert "10 identities hold" in said
+    assert "11 identities hold" in said
     assert "the intervals are too narrow" in said
     assert "LAION-2B" in said
     assert "corrected" not in said

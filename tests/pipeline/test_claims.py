@@ -8,7 +8,7 @@ from pipeline import schema
 from pipeline.claims import changed_software, check_part, claim, claimed, input_digest, resolved, same_settings
 from pipeline.config import Config
 from pipeline.config_file import parse
-from pipeline.datasets import Dataset, clusters_of, embeddings_of
+from pipeline.datasets import Dataset, clusters_of, embeddings_of, settings_of, spotted_of
 from pipeline.fingerprint import FingerprintError
 from pipeline.run import Run, RunError
 
@@ -70,6 +70,17 @@ def test_settings_are_compared_without_names_places_and_hardware(run) -> None:
     claim(run, config(), dataset, {"model": "a"})
     assert same_settings(run, config(clip={"device": "cpu", "batch_size": 2}, resources={"attempts": 9}), dataset)
     assert not same_settings(run, config(clip={"pretrained": "other"}), dataset)
+
+
+def test_with_a_gate_text_is_made_otherwise_wherever_its_file_lies(run) -> None:
+    dataset = spotted_of(config())
+    before, here, there = config(), config(spotting={"gate": "a.json"}), config(spotting={"gate": "s3://b/a.json"})
+    assert "gate" not in settings_of(before, dataset)
+    claim(run, here, dataset, {"engine": "e", "gate": {"digest": "d"}})
+    assert same_settings(run, there, dataset)
+    assert not same_settings(run, before, dataset)
+    with pytest.raises(FingerprintError, match="spotted/main was made with gate = True, now it is None"):
+        input_digest(run, before, dataset)
 
 
 def test_an_input_of_another_configuration_is_refused(run) -> None:

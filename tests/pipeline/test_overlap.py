@@ -317,15 +317,27 @@ def test_scripts_without_spaces_are_flagged(text, unspaced):
     assert (spotted["caption_unspaced"], spotted["text_unspaced"]) == (False, unspaced)
 
 
+def _with_status(spotted: pa.Table, *status: str) -> pa.Table:
+    return spotted.set_column(spotted.column_names.index("spot_status"), "spot_status", pa.array(status))
+
+
+def test_a_skipped_image_is_one_without_text():
+    samples, spotted = _tables(("a caption", []))
+    assert overlap(samples, _with_status(spotted, "skipped"), DEFAULT).equals(overlap(samples, spotted, DEFAULT))
+
+
 def test_tables_that_do_not_fit_are_refused():
     samples, spotted = _tables(("a", []), ("b", []))
     with pytest.raises(ValueError, match="not row-aligned: index differs"):
         overlap(samples, spotted.take([1, 0]), DEFAULT)
-    contradiction = spotted.set_column(
-        spotted.column_names.index("spot_status"), "spot_status", pa.array(["ok", "failed"])
-    )
+    contradiction = _with_status(spotted, "ok", "failed")
     with pytest.raises(ValueError, match="only where, the spotter failed"):
         overlap(samples, contradiction, DEFAULT)
+    samples, spotted = _tables(("a", ["a"]))
+    with pytest.raises(ValueError, match="was skipped has spotted words"):
+        overlap(samples, _with_status(spotted, "skipped"), DEFAULT)
+    with pytest.raises(ValueError, match="only where, the spotter failed"):
+        overlap(samples, _with_status(spotted, "lost"), DEFAULT)
     with pytest.raises(ValueError, match="without width or height"):
         overlap(*_tables(("a", []), width=0), DEFAULT)
 

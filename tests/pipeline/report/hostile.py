@@ -26,7 +26,8 @@ HARMLESS = tuple(f"text {number}" for number in range(len(TEXTS)))
 
 
 def write_hostile_run(folder: Path, texts: Sequence[str]) -> Run:
-    """A run with a sample for each text, and three more: a caption with a marked word, an empty one, a failed one."""
+    """A run with a sample for each text, and three more: a caption with a marked word, an empty one
+    of an image that a gate skipped, a failed one."""
     count = len(texts) + 3
     name = "".join(character for character in texts[1] if character not in "/\0")
     archive = tar(samples(count))
@@ -41,7 +42,7 @@ def write_hostile_run(folder: Path, texts: Sequence[str]) -> Run:
             for text in texts
         ),
         {"caption": f"Big {texts[0]} SALE", "spotted": [word("SALE", 1, 2)], **parrot},
-        {"caption": ""},
+        {"caption": "", "spot_status": "skipped"},
         {"caption": texts[0], **FAILED, "spot_message": texts[0]},
     ]
     rows = []

@@ -71,6 +71,7 @@ def test_every_text_stands_there_as_it_is(hostile) -> None:
     assert hostile.count("<mark>SALE</mark>") == 1
     assert "(empty caption)" in parsed.text
     assert "spotting failed" in parsed.text
+    assert parsed.text.count("text not looked for") == 1
 
 
 def test_nothing_is_loaded_run_or_left_for(hostile) -> None:

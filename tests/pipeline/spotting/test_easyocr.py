@@ -204,7 +204,7 @@ def test_the_fingerprint_holds_what_decides_the_words(weights: Path, tmp_path: P
     for name in FILES:
         shutil.copy(weights / name, tmp_path)
     here = EasyOCRSpotter(EasyOCRConfig(model_directory=weights), "cpu").fingerprint()
-    elsewhere = EasyOCRConfig(model_directory=tmp_path, min_size=5, batch_pixels=70_000)
+    elsewhere = EasyOCRConfig(model_directory=tmp_path, gate="gate.json", min_size=5, batch_pixels=70_000)
     there = EasyOCRSpotter(elsewhere, "cpu").fingerprint()
     assert json.loads(json.dumps(here)) == here
     assert here["languages"] == "en"

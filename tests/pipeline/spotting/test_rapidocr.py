@@ -189,6 +189,7 @@ def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
     assert len(fields["detector"]) == len(fields["recogniser"]) == 64
     assert fields["detector"] != fields["recogniser"]
     assert "name" not in fields
+    assert "gate" not in fields
     assert "threads" not in fields
 
 

@@ -169,7 +169,7 @@ def test_the_fingerprint_holds_what_decides_the_words(spotter: TesseractSpotter,
     assert json.loads(json.dumps(here)) == here
     assert here["eng.traineddata"] == hashlib.sha256((models / "eng.traineddata").read_bytes()).hexdigest()
     assert here["version"][0].isdigit()
-    config = TesseractConfig(name="other", model_directory=models, time_limit=1)
+    config = TesseractConfig(name="other", gate="gate.json", model_directory=models, time_limit=1)
     assert TesseractSpotter(config, threads=1).fingerprint() == here
     both = config.model_copy(update={"languages": ("eng", "xyz"), "page_segmentation": 6})
     there = TesseractSpotter(both, threads=1).fingerprint()

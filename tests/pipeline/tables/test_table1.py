@@ -43,7 +43,7 @@ def test_macro_and_micro_by_hand():
     assert table.cotr_micro_in_text == pytest.approx(3 / 20)
     assert table.fuzzy_micro == pytest.approx(11 / 40)
     assert table.fuzzy_micro_in_text == pytest.approx(11 / 20)
-    assert len(check_identities(table)) == 10
+    assert len(check_identities(table)) == 11
 
 
 def test_failed_spottings_are_counted_and_in_no_rate():
@@ -114,6 +114,7 @@ def test_a_dataset_of_parts_gives_the_table_of_all_rows(tmp_path):
     [
         ({"images": 5}, "images = measured"),
         ({"class_none": 2}, "measured = none"),
+        ({"spot_skipped": 2}, "that a gate skipped are among none"),
         ({"with_text": 2}, "images with text ="),
         ({"with_co_emb": 1}, "a CoTR above 0"),
         ({"with_co_emb": 4, "class_co_emb": 4}, "are among those with text"),
@@ -141,7 +142,7 @@ def test_profiles_that_contradict_themselves_are_refused():
 
 def test_every_row_has_a_label_of_its_own_and_a_value():
     shown = rows(table1(_profiles(*FOUR)))
-    assert len(dict(shown)) == len(shown) == 21
+    assert len(dict(shown)) == len(shown) == 22
     assert "–" not in dict(shown).values()
 
 
