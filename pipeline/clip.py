@@ -140,7 +140,10 @@ class Clip:
         return self._unit(self._model.encode_text(tokens.to(self.device))), truncated
 
     def crop(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (side, side, 3) of an RGB image: open_clip's own validation transform, up to the tensor. Any thread's."""
+        """uint8 (side, side, 3) of an RGB image: open_clip's own validation transform, up to the tensor.
+
+        Any number of threads may call it.
+        """
         picture = Image.fromarray(image)
         if max(picture.size) > MAX_ASPECT * min(picture.size) and self._preprocess.resize_mode == "shortest":
             picture = _middle(picture)

@@ -29,7 +29,7 @@ class Decoder:
         ahead: images that may be open before they are asked for. They are no larger than a batch may be.
     """
 
-    def __init__(self, limits: InputLimits, threads: int, ahead: int) -> None:
+    def __init__(self, limits: InputLimits, threads: int = 0, ahead: int = 1) -> None:
         self._limits = limits
         self.threads = threads
         self._ahead = ahead

@@ -1,7 +1,7 @@
 """Extract: one pass over a shard that opens every image once and fills the datasets the shard lacks."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -13,19 +13,19 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.batches import BLANK, Sample, batches
+from pipeline.batches import Sample, batches
 from pipeline.config import Config, InputConfig
 from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_crashes
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
+from pipeline.decoding import Decoder, Item, Opened
 from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
 from pipeline.gate.spotting import ShardSpotter, TextGate
-from pipeline.images import ImageError, decode
 from pipeline.parts import PartWriter, part_facts
 from pipeline.run import Run, RunError
-from pipeline.samples import RawSample, ReadCounts, Reject, read_samples
-from pipeline.shards import Shard, sample_uid
-from pipeline.spotting import Spotter
+from pipeline.samples import RawSample, ReadCounts, read_samples
+from pipeline.shards import Shard
+from pipeline.spotting import Image, Spotter
 from pipeline.stages import Stages
 from pipeline.vectors import to_column
 
@@ -37,6 +37,8 @@ READ_BLOCK_BYTES = 8 << 20
 
 SEARCHED_BATCHES = 2
 """Batches of a search: a process that died may have been one further than it was heard to say."""
+SEARCHED_AHEAD = 2
+"""Batches more that threads may have begun to open by then."""
 
 Report = Callable[[int, int, int, int], None]
 """Called after every batch with the rows and rejects since the last call, the bytes of the shard read, and the
@@ -70,6 +72,11 @@ class Extractor:
         self._clip = clip
         self._spotter = spotter
         self._gate = gate
+        threads = config.resources.decode_threads
+        if threads is None:
+            threads = config.resources.cpus_per_actor if clip and clip.device != "cpu" else 0
+        self._decoder = Decoder(config.input.limits, threads, config.clip.batch_size)
+        self._one_by_one = Decoder(config.input.limits)
         samples = sample_fields(config.input)
         self._fields: dict[Dataset, Fields] = {SAMPLES: samples}
         columns = (*schema.SAMPLES, *schema.metadata_columns(config.input.metadata))
@@ -113,7 +120,7 @@ class Extractor:
                 if dataset in lacking or (dataset == REJECTS and SAMPLES in lacking)
             }
             source = read_samples(stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts)
-            items = self._decoded(shard, source, stages, {**rejected, **crashes.samples})
+            items = self._decoder(shard, source, {**rejected, **crashes.samples}, stages, self._crop(lacking))
             for samples, rejects in batches(items, self._config.clip.batch_size):
                 rejects += [crash_reject(sample) for sample in samples if sample.raw.index in rejected]
                 reasons.update(reject.reason for reject in rejects)
@@ -142,8 +149,8 @@ class Extractor:
     def search(
         self, shard: Shard, lacking: Collection[Dataset], first: int, crashes: Crashes, announce: Announce
     ) -> None:
-        """Run what may have ended a process: from the sample `first` on, which began a batch, every sample of two
-        batches by itself and then each batch. Nothing is written.
+        """Run what may have ended a process: from the sample `first` on, which began a batch, every sample of the
+        next batches by itself and then each batch. Nothing is written.
 
         Raises:
             OSError: as `extract`.
@@ -152,8 +159,9 @@ class Extractor:
         with _open(shard.url) as stream:
             source = read_samples(stream, shard.size, config.input.limits, config.input.caption_key)
             suspects = (item for item in source if item.index is not None and item.index >= first)
-            items = self._alone(shard, suspects, run, crashes, announce)
-            for samples, _ in islice(batches(items, config.clip.batch_size), SEARCHED_BATCHES):
+            items = self._alone(shard, suspects, lacking, run, crashes, announce)
+            searched = SEARCHED_BATCHES + (SEARCHED_AHEAD if self._decoder.threads else 0)
+            for samples, _ in islice(batches(items, config.clip.batch_size), searched):
                 if samples and samples[0].raw.index not in crashes.singly:
                     announce(Place("batch", samples[0].raw.index))
                     run(samples)
@@ -162,28 +170,32 @@ class Extractor:
     def _alone(
         self,
         shard: Shard,
-        suspects: Iterable[RawSample | Reject],
+        suspects: Iterable[Item],
+        lacking: Collection[Dataset],
         run: Callable[[Sequence[Sample]], None],
         crashes: Crashes,
         announce: Announce,
-    ) -> Iterator[Sample | Reject]:
-        """The items of `_decoded`, each decoded and run by itself."""
+    ) -> Iterator[Opened]:
+        """What comes of each suspect, opened and run by itself."""
 
-        def announced() -> Iterator[RawSample | Reject]:
+        def announced() -> Iterator[Item]:
             for item in suspects:
                 if isinstance(item, RawSample):
                     announce(Place("alone", item.index))
                 yield item
 
-        for item in self._decoded(shard, announced(), Stages(), crashes.samples):
+        for item in self._one_by_one(shard, announced(), crashes.samples, Stages(), self._crop(lacking)):
             if isinstance(item, Sample) and item.crash is None:
                 run([item])
             announce(None)
             yield item
 
+    def _crop(self, lacking: Collection[Dataset]) -> Callable[[Image], Image] | None:
+        return self._clip.crop if self._clip and embeddings_of(self._config) in lacking else None
+
     def _run(self, lacking: Collection[Dataset], spotter: ShardSpotter | None, samples: Sequence[Sample]) -> None:
         column = None
-        if self._clip and embeddings_of(self._config) in lacking:
+        if self._clip and self._crop(lacking):
             embedded = _embedded(self._clip, samples)
             column = to_column(embedded.image, self._config.clip.stored_as)
         if spotter:
@@ -195,24 +207,6 @@ class Extractor:
             return None
         computed = self._clip is not None and embeddings_of(self._config) in lacking
         return ShardSpotter(self._spotter, self._gate.over(shard.id, computed) if self._gate else None)
-
-    def _decoded(
-        self, shard: Shard, source: Iterable[RawSample | Reject], stages: Stages, crashed: Mapping[int, str]
-    ) -> Iterator[Sample | Reject]:
-        limits = self._config.input.limits
-        for item in source:
-            if isinstance(item, Reject):
-                yield item
-                continue
-            crash, image = crashed.get(item.index), BLANK
-            if crash is None:
-                try:
-                    with stages.time("decode"):
-                        image = decode(item.image, limits.max_pixels, limits.max_side)
-                except ImageError as error:
-                    yield Reject(item.index, item.key, error.reason, str(error), item.image_offset)
-                    continue
-            yield Sample(item, image, sample_uid(shard.id, item.index, item.key, item.metadata), crash)
 
     def _fill(
         self,
@@ -258,7 +252,8 @@ class Extractor:
 
 
 def _embedded(clip: "Clip", samples: Sequence[Sample]) -> "ClipBatch":
-    return clip([sample.image.pixels for sample in samples], [sample.raw.caption for sample in samples])
+    crops = [sample.crop for sample in samples if sample.crop is not None]
+    return clip.embed(crops, [sample.raw.caption for sample in samples])
 
 
 def _open(url: str) -> Any:

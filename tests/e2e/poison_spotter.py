@@ -33,9 +33,9 @@ class PoisonSpotter:
     def __init__(self, threads: int, device: str, armed: bool) -> None:
         self._deadly = {colour: what for what, colour in DEADLY.items()} if armed else {}
         if armed:
-            from pipeline import extract
+            from pipeline import decoding
 
-            decode = extract.decode
+            decode = decoding.decode
 
             def deadly_decode(*arguments: Any) -> Any:
                 image = decode(*arguments)
@@ -43,7 +43,7 @@ class PoisonSpotter:
                     os.kill(os.getpid(), signal.SIGSEGV)
                 return image
 
-            extract.decode = deadly_decode
+            decoding.decode = deadly_decode
 
     def fingerprint(self) -> dict[str, Any]:
         return {"engine": "poison"}

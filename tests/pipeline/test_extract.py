@@ -1,5 +1,6 @@
 """Extract: row-aligned parts from one pass, in batches that depend on the shard alone."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from pipeline import schema
 from pipeline.batches import Sample, batches
 from pipeline.clip import ClipBatch
-from pipeline.config import Config
+from pipeline.config import Config, ResourcesConfig
 from pipeline.config_file import parse
 from pipeline.datasets import REJECTS, SAMPLES, embeddings_of, spotted_of
 from pipeline.extract import Extractor
@@ -33,9 +34,17 @@ class MeanClip:
     def fields(self) -> dict:
         return {"model": "mean", "precision": "fp32"}
 
+    device = "cpu"
+
+    def crop(self, image):
+        return image.mean((0, 1))
+
     def __call__(self, images, captions) -> ClipBatch:
-        self.batch_sizes.append(len(images))
-        image = np.array([[*i.mean((0, 1)), 1.0] for i in images], np.float32)
+        return self.embed([self.crop(image) for image in images], captions)
+
+    def embed(self, crops, captions) -> ClipBatch:
+        self.batch_sizes.append(len(crops))
+        image = np.array([[*colour, 1.0] for colour in crops], np.float32)
         image /= np.linalg.norm(image, axis=1, keepdims=True)
         text = np.array([[len(c), 0, 0, 1.0] for c in captions], np.float32)
         text /= np.linalg.norm(text, axis=1, keepdims=True)
@@ -204,6 +213,37 @@ def test_clip_batches_are_full_but_the_last(tmp_path) -> None:
     clip = MeanClip()
     extract(tmp_path, samples(7), config(tmp_path, batch_size=3), clip=clip)
     assert clip.batch_sizes == [3, 3, 1]
+
+
+def test_threads_that_open_images_change_no_row(tmp_path) -> None:
+    members = [*samples(20), ("000000020.jpg", b"no picture"), ("000000020.txt", b"x"), *samples(20, 21)]
+    found = []
+    for threads in (0, 3):
+        (folder := tmp_path / str(threads)).mkdir()
+        settings = config(folder, batch_size=4)
+        settings = settings.model_copy(update={"resources": ResourcesConfig(decode_threads=threads)})
+        run, *_ = extract(folder, members, settings)
+        datasets = (SAMPLES, REJECTS, embeddings_of(settings), spotted_of(settings))
+        found.append([run.read_part(dataset, "a") for dataset in datasets])
+    assert found[0] == found[1]
+    assert [part.num_rows for part in found[0]] == [40, 1, 40, 40]
+
+
+def test_a_gpu_has_threads_that_open_images(tmp_path) -> None:
+    opening: set[str] = set()
+
+    class WatchedClip(MeanClip):
+        def crop(self, image):
+            opening.add(threading.current_thread().name)
+            return super().crop(image)
+
+    clip = WatchedClip()
+    for device in ("cpu", "cuda"):
+        clip.device = device
+        (folder := tmp_path / device).mkdir()
+        opening.clear()
+        extract(folder, samples(20), clip=clip)
+        assert (opening == {threading.current_thread().name}) == (device == "cpu")
 
 
 def test_an_empty_shard_has_empty_parts(tmp_path) -> None:
