@@ -48,7 +48,7 @@ def batches(items: Iterable[Sample | Reject], size: int) -> Iterator[tuple[list[
                 yield samples, rejects
                 samples, rejects, pixels = [], [], 0
             continue
-        height, width = item.image.pixels.shape[:2]
+        height, width = item.image.size
         if samples and (len(samples) == size or pixels + height * width > BATCH_PIXELS):
             yield samples, rejects
             samples, rejects, pixels = [], [], 0

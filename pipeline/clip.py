@@ -77,6 +77,9 @@ class Clip:
         self._spatial = image_transform_v2(preprocess, is_train=False).transforms[:-2]
         self._preprocess = preprocess
         shape = (1, 3, 1, 1)
+        size = preprocess.size if isinstance(preprocess.size, int) else max(preprocess.size)
+        self.least_side = size if config.reduced_decoding else None
+        """Pixels along a side that an image keeps at least when it is decoded; None: all."""
         self._mean = torch.tensor(preprocess.mean, device=self.device).view(shape)
         self._std = torch.tensor(preprocess.std, device=self.device).view(shape)
         self.dim = int(self.embed_texts([""])[0].shape[1])
@@ -94,6 +97,7 @@ class Clip:
                 "resize_mode": self._preprocess.resize_mode,
                 "mean": list(self._preprocess.mean),
                 "std": list(self._preprocess.std),
+                **({"reduced_decoding": True} if self.least_side else {}),
             },
         }
 

@@ -143,6 +143,11 @@ class ClipConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Whole = Field(64, gt=0, le=4096)
+    reduced_decoding: bool = Field(
+        False,
+        description="decode JPEGs for CLIP at a half, a quarter or an eighth of their size where its input still "
+        "fits in; the spotter sees them whole",
+    )
     stored_as: Literal["float16", "float32"] = Field(
         "float16", description="numbers of the stored embeddings; Spark and Trino read float32 alone"
     )

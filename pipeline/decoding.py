@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 from pipeline.batches import BATCH_PIXELS, BLANK, Sample
 from pipeline.config import InputLimits
-from pipeline.images import ImageError, decode, pixel_count
+from pipeline.images import DecodedImage, ImageError, decode, pixel_count
 from pipeline.samples import RawSample, Reject
 from pipeline.shards import Shard, sample_uid
 from pipeline.spotting import Image
@@ -15,6 +16,21 @@ from pipeline.stages import Stages
 
 Item = RawSample | Reject
 Opened = Sample | Reject
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the models want of an image.
+
+    Attributes:
+        whole: all of its pixels. Else a sample's image may be a reduced copy.
+        crop: makes what CLIP sees of them, in any thread; None: CLIP wants nothing.
+        least_side: for CLIP a JPEG may be decoded smaller, but for so many pixels along a side; None: it may not.
+    """
+
+    whole: bool = True
+    crop: Callable[[Image], Image] | None = None
+    least_side: int | None = None
 
 
 class Decoder:
@@ -40,7 +56,7 @@ class Decoder:
         source: Iterable[Item],
         crashed: Mapping[int, str],
         stages: Stages,
-        crop: Callable[[Image], Image] | None,
+        wanted: Wanted,
     ) -> Iterator[Opened]:
         """What comes of each item, in order; stage `decode` is the time that the caller waits for it.
 
@@ -49,9 +65,9 @@ class Decoder:
             source: its samples and rejects.
             crashed: index to crash of the images that must not be opened: blank ones stand for them.
             stages: counts the seconds.
-            crop: makes the part of an image that CLIP sees, in any thread; None: no model wants it.
+            wanted: of each image.
         """
-        open_ = partial(self._open, shard, crashed, crop)
+        open_ = partial(self._open, shard, crashed, wanted)
         results = self._in_threads(open_, source) if self.threads else (partial(open_, item) for item in source)
         for result in results:
             with stages.time("decode"):
@@ -76,19 +92,24 @@ class Decoder:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _open(
-        self, shard: Shard, crashed: Mapping[int, str], crop: Callable[[Image], Image] | None, item: Item
-    ) -> Opened:
+    def _open(self, shard: Shard, crashed: Mapping[int, str], wanted: Wanted, item: Item) -> Opened:
         if isinstance(item, Reject):
             return item
         crash, image = crashed.get(item.index), BLANK
+        seen = image.pixels
         if crash is None:
             try:
-                image = decode(item.image, self._limits.max_pixels, self._limits.max_side)
+                image = self._decode(item, None if wanted.whole else wanted.least_side)
+                seen = image.pixels
+                if wanted.crop and wanted.whole and wanted.least_side:
+                    seen = self._decode(item, wanted.least_side).pixels
             except ImageError as error:
                 return Reject(item.index, item.key, error.reason, str(error), item.image_offset)
         uid = sample_uid(shard.id, item.index, item.key, item.metadata)
-        return Sample(item, image, uid, crash, crop(image.pixels) if crop else None)
+        return Sample(item, image, uid, crash, wanted.crop(seen) if wanted.crop else None)
+
+    def _decode(self, item: RawSample, least_side: int | None) -> DecodedImage:
+        return decode(item.image, self._limits.max_pixels, self._limits.max_side, least_side)
 
 
 def _size(item: Item) -> int:

@@ -17,7 +17,7 @@ from pipeline.batches import Sample, batches
 from pipeline.config import Config, InputConfig
 from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_crashes
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
-from pipeline.decoding import Decoder, Item, Opened
+from pipeline.decoding import Decoder, Item, Opened, Wanted
 from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
 from pipeline.gate.spotting import ShardSpotter, TextGate
@@ -25,7 +25,7 @@ from pipeline.parts import PartWriter, part_facts
 from pipeline.run import Run, RunError
 from pipeline.samples import RawSample, ReadCounts, read_samples
 from pipeline.shards import Shard
-from pipeline.spotting import Image, Spotter
+from pipeline.spotting import Spotter
 from pipeline.stages import Stages
 from pipeline.vectors import to_column
 
@@ -120,7 +120,7 @@ class Extractor:
                 if dataset in lacking or (dataset == REJECTS and SAMPLES in lacking)
             }
             source = read_samples(stream, shard.size, self._config.input.limits, self._config.input.caption_key, counts)
-            items = self._decoder(shard, source, {**rejected, **crashes.samples}, stages, self._crop(lacking))
+            items = self._decoder(shard, source, {**rejected, **crashes.samples}, stages, self._wanted(lacking))
             for samples, rejects in batches(items, self._config.clip.batch_size):
                 rejects += [crash_reject(sample) for sample in samples if sample.raw.index in rejected]
                 reasons.update(reject.reason for reject in rejects)
@@ -184,18 +184,21 @@ class Extractor:
                     announce(Place("alone", item.index))
                 yield item
 
-        for item in self._one_by_one(shard, announced(), crashes.samples, Stages(), self._crop(lacking)):
+        for item in self._one_by_one(shard, announced(), crashes.samples, Stages(), self._wanted(lacking)):
             if isinstance(item, Sample) and item.crash is None:
                 run([item])
             announce(None)
             yield item
 
-    def _crop(self, lacking: Collection[Dataset]) -> Callable[[Image], Image] | None:
-        return self._clip.crop if self._clip and embeddings_of(self._config) in lacking else None
+    def _wanted(self, lacking: Collection[Dataset]) -> Wanted:
+        if self._clip is None or embeddings_of(self._config) not in lacking:
+            return Wanted()
+        spots = self._spotter is not None and spotted_of(self._config) in lacking
+        return Wanted(spots, self._clip.crop, self._clip.least_side)
 
     def _run(self, lacking: Collection[Dataset], spotter: ShardSpotter | None, samples: Sequence[Sample]) -> None:
         column = None
-        if self._clip and self._crop(lacking):
+        if self._clip and embeddings_of(self._config) in lacking:
             embedded = _embedded(self._clip, samples)
             column = to_column(embedded.image, self._config.clip.stored_as)
         if spotter:

@@ -19,7 +19,7 @@ def identity(shard: Shard, sample: Sample) -> dict[str, Any]:
 def sample_row(sample: Sample, keys: Mapping[str, str]) -> dict[str, Any]:
     """The other columns of the samples dataset; `keys`: the kept keys of the json and their types."""
     raw, image = sample.raw, sample.image
-    height, width = image.pixels.shape[:2]
+    height, width = image.size
     metadata, mismatch = typed_metadata(raw.metadata, {"url": "string", **keys})
     status = raw.metadata_status
     if mismatch and status is schema.MetadataStatus.OK:

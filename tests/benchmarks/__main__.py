@@ -19,6 +19,7 @@ from pipeline.spotting import Image
 from tests.benchmarks import (
     assignment,
     clip_retrieval,
+    feed,
     gate,
     growth,
     overlap,
@@ -35,8 +36,8 @@ from tests.conftest import SHARED_DATA
 REAL = "real pairs"
 
 KINDS = (
-    "throughput", "clip-retrieval", "precision", "spotting", "gate", "overlap", "assignment", "profile", "query",
-    "growth",
+    "throughput", "clip-retrieval", "feed", "precision", "spotting", "gate", "overlap", "assignment", "profile",
+    "query", "growth",
 )  # fmt: skip
 
 
@@ -57,12 +58,14 @@ def main() -> None:
 
 def _figures(kinds: Sequence[str], most: int) -> Iterator[Figure]:
     threads = len(os.sched_getaffinity(0))
-    if not {"throughput", "clip-retrieval", "precision"}.isdisjoint(kinds):
+    if not {"throughput", "clip-retrieval", "feed", "precision"}.isdisjoint(kinds):
         samples, source = _samples(most)
         if "throughput" in kinds:
             yield from throughput.measure(samples, source)
         if "clip-retrieval" in kinds:
             yield from clip_retrieval.measure(samples, source)
+        if "feed" in kinds:
+            yield from feed.measure(samples, source)
         if "precision" in kinds:
             images = [_pixels(sample) for sample in samples]
             yield from precision.measure(images, [sample.caption for sample in samples], source, threads)

@@ -81,6 +81,14 @@ def test_bf16_scores_are_near_those_of_fp32(checkpoint, clip) -> None:
     np.testing.assert_allclose(np.linalg.norm(low.embed_images(pictures), axis=1), 1, atol=1e-6)
 
 
+def test_reduced_decoding_is_told_by_the_fingerprint_and_keeps_what_the_model_sees(checkpoint, clip) -> None:
+    reduced = Clip(config(checkpoint, reduced_decoding=True), threads=1)
+    assert clip.least_side is None
+    assert reduced.least_side == reduced.crop(np.zeros((90, 70, 3), np.uint8)).shape[0]
+    changed = {name for name, value in reduced.fields().items() if value != clip.fields()[name]}
+    assert changed == {"preprocess"}
+
+
 def test_truncation_is_told_exactly(clip) -> None:
     # 16 tokens: start, 14 words of one token, end.
     captions = [" ".join(["a"] * n) for n in (0, 13, 14, 15, 60)]

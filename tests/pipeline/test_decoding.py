@@ -3,17 +3,21 @@
 import threading
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from pipeline import schema
 from pipeline.batches import BATCH_PIXELS, Sample
 from pipeline.config import InputLimits
-from pipeline.decoding import Decoder, Item, Opened
+from pipeline.decoding import Decoder, Item, Opened, Wanted
 from pipeline.samples import RawSample, Reject
 from pipeline.shards import Shard
-from pipeline.spotting import Image
 from pipeline.stages import Stages
-from tests.pipeline.shard_factory import picture
+from tests.pipeline.shard_factory import encode, picture
+
+Pixels = npt.NDArray[np.uint8]
 
 SHARD = Shard("a", "/a.tar", 1, "")
 
@@ -23,7 +27,7 @@ def raw(index: int, image: bytes | None = None) -> RawSample:
     return RawSample(index, str(index), data, 0, len(data), "caption", {}, schema.MetadataStatus.ABSENT)
 
 
-def crop(image: Image) -> Image:
+def crop(image: Pixels) -> Pixels:
     return image[:2, :2]
 
 
@@ -38,14 +42,15 @@ def test_threads_give_what_one_by_one_gives_in_the_same_order() -> None:
     reject = Reject(3, "3", schema.RejectReason.HALF_SAMPLE, "", 0)
     items = [raw(0), raw(1, b"no picture"), raw(2), reject, *(raw(index) for index in range(4, 40))]
     stages = Stages()
-    one_by_one = [told(x) for x in Decoder(InputLimits(), 0, 8)(SHARD, items, {2: "it dies"}, stages, crop)]
+    crashed, wanted = {2: "it dies"}, Wanted(crop=crop)
+    one_by_one = [told(found) for found in Decoder(InputLimits())(SHARD, items, crashed, stages, wanted)]
     assert [place[0] for place in one_by_one] == list(range(40))
     assert one_by_one[1][1] == schema.RejectReason.UNDECODABLE_IMAGE
     assert one_by_one[2][2] == "it dies"
     assert stages.seconds["decode"] > 0
     for threads, ahead in ((1, 1), (3, 8), (3, 100)):
         decoder = Decoder(InputLimits(), threads, ahead)
-        assert [told(x) for x in decoder(SHARD, items, {2: "it dies"}, Stages(), crop)] == one_by_one
+        assert [told(x) for x in decoder(SHARD, items, crashed, Stages(), wanted)] == one_by_one
 
 
 @pytest.mark.parametrize(("image", "open_at_once"), [(picture(0), 5), (picture(0) + bytes(2 * BATCH_PIXELS), 1)])
@@ -57,7 +62,7 @@ def test_no_more_is_open_than_may_be(image: bytes, open_at_once: int) -> None:
         for read in range(1, 12):
             yield raw(read, image)
 
-    opened = Decoder(InputLimits(), 2, 5)(SHARD, items(), {}, Stages(), None)
+    opened = Decoder(InputLimits(), 2, 5)(SHARD, items(), {}, Stages(), Wanted())
     for number, found in enumerate(opened, 1):
         assert isinstance(found, Sample)
         assert found.crop is None
@@ -67,16 +72,31 @@ def test_no_more_is_open_than_may_be(image: bytes, open_at_once: int) -> None:
 def test_images_are_opened_while_the_caller_is_busy() -> None:
     done, before = threading.Semaphore(0), threading.active_count()
 
-    def seen(image: Image) -> Image:
+    def seen(image: Pixels) -> Pixels:
         done.release()
         return image
 
-    opened = Decoder(InputLimits(), 2, 4)(SHARD, map(raw, range(9)), {}, Stages(), seen)
+    opened = Decoder(InputLimits(), 2, 4)(SHARD, map(raw, range(9)), {}, Stages(), Wanted(crop=seen))
     next(opened)
     for _ in range(4):  # the one that was asked for, and three behind it
         assert done.acquire(timeout=60)
     opened.close()
     assert threading.active_count() == before
+
+
+def test_clip_sees_the_same_reduced_copy_whether_or_not_the_whole_is_wanted() -> None:
+    image = encode(Image.effect_noise((80, 60), 90).convert("RGB"))
+    seen = []
+    for whole in (True, False):
+        wanted = Wanted(whole, lambda pixels: pixels, least_side=15)
+        (found,) = Decoder(InputLimits())(SHARD, [raw(0, image)], {}, Stages(), wanted)
+        assert isinstance(found, Sample)
+        assert found.image.size == (60, 80)
+        assert found.image.pixels.shape == ((60, 80, 3) if whole else (15, 20, 3))
+        assert found.crop is not None
+        seen.append(found.crop)
+    assert seen[0].shape == (15, 20, 3)
+    assert seen[0].tobytes() == seen[1].tobytes()
 
 
 def test_an_error_of_storage_reaches_the_caller_and_threads_end() -> None:
@@ -86,5 +106,5 @@ def test_an_error_of_storage_reaches_the_caller_and_threads_end() -> None:
 
     before = threading.active_count()
     with pytest.raises(OSError, match="the store is gone"):
-        list(Decoder(InputLimits(), 2, 4)(SHARD, items(), {}, Stages(), None))
+        list(Decoder(InputLimits(), 2, 4)(SHARD, items(), {}, Stages(), Wanted()))
     assert threading.active_count() == before

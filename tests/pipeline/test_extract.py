@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import schema
 from pipeline.batches import Sample, batches
@@ -35,6 +36,7 @@ class MeanClip:
         return {"model": "mean", "precision": "fp32"}
 
     device = "cpu"
+    least_side = None
 
     def crop(self, image):
         return image.mean((0, 1))
@@ -244,6 +246,39 @@ def test_a_gpu_has_threads_that_open_images(tmp_path) -> None:
         opening.clear()
         extract(folder, samples(20), clip=clip)
         assert (opening == {threading.current_thread().name}) == (device == "cpu")
+
+
+def test_reduced_images_give_the_same_embeddings_whether_or_not_text_is_spotted(tmp_path) -> None:
+    members = [
+        member
+        for number, grain in enumerate((30, 60, 90))
+        for member in (
+            (f"{number}.jpg", encode(Image.effect_noise((80 + number, 60), grain).convert("RGB"))),
+            (f"{number}.txt", b"noise"),
+        )
+    ]
+
+    class ReducedClip(MeanClip):
+        least_side = 15
+
+    found = []
+    for name, clip, spots in (
+        ("both", ReducedClip(), True),
+        ("clip", ReducedClip(), False),
+        ("whole", MeanClip(), False),
+    ):
+        (folder := tmp_path / name).mkdir()
+        settings = config(folder)
+        lacking = [SAMPLES, embeddings_of(settings), *([spotted_of(settings)] if spots else [])]
+        run, *_ = extract(folder, members, settings, lacking, clip)
+        sizes = run.read_part(SAMPLES, "a").select(["width", "height"]).to_pylist()
+        assert sizes == [{"width": 80 + number, "height": 60} for number in range(3)]
+        found.append(run.read_part(embeddings_of(settings), "a"))
+        if spots:  # whole images: the spotter of this test reads their width
+            words = run.read_part(spotted_of(settings), "a")["spotted"].to_pylist()
+            assert [word["text"] for (word,) in words] == ["80", "81", "82"]
+    assert found[0] == found[1]
+    assert found[1] != found[2]
 
 
 def test_an_empty_shard_has_empty_parts(tmp_path) -> None:

@@ -334,3 +334,32 @@ def test_mutated_images_decode_or_are_refused(data, cuts):
         assert image.pixels.shape[2] == 3
         assert image.pixels.shape[0] * image.pixels.shape[1] <= LIMITS[0]
     assert outcome in (R.UNDECODABLE_IMAGE, R.DECOMPRESSION_BOMB, R.ABSURD_SIZE, "JPEG", "PNG", "WEBP")
+
+
+@pytest.mark.parametrize(("least_side", "reduced"), [(95, (96, 120)), (47, (48, 60)), (23, (24, 30)), (96, None)])
+def test_a_jpeg_is_decoded_as_small_as_it_may(least_side, reduced) -> None:
+    noise = Image.effect_noise((239, 191), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for options, turned in (({}, False), ({"exif": exif}, True)):
+        data = encode(noise, quality=95, **options)
+        found = decode(data, 10**6, 1000, least_side)
+        whole = decode(data, 10**6, 1000)
+        assert found.size == whole.size == ((239, 191) if turned else (191, 239))
+        assert found.pixels.shape[:2] == tuple(reversed(reduced) if turned and reduced else reduced or found.size)
+
+
+def test_a_reduced_jpeg_is_refused_as_a_whole_one_is() -> None:
+    data = encode(Image.effect_noise((640, 480), 90).convert("RGB"))
+    for refused, limits in ((data[: len(data) // 2], (10**6, 1000)), (data, (1000, 1000)), (data, (10**6, 500))):
+        with pytest.raises(ImageError) as whole:
+            decode(refused, *limits)
+        with pytest.raises(ImageError) as reduced:
+            decode(refused, *limits, 32)
+        assert reduced.value.reason == whole.value.reason
+
+
+def test_other_formats_are_decoded_whole() -> None:
+    for kind in ("PNG", "WEBP"):
+        found = decode(encode(Image.new("RGB", (640, 480)), kind), 10**6, 1000, 32)
+        assert found.pixels.shape[:2] == found.size == (480, 640)
