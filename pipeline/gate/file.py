@@ -65,12 +65,12 @@ class Gate(Section):
     def told(self) -> str:
         """What it does, in a clause."""
         seen = self.measured
-        return f"gate that skipped {seen.skipped:.1%} of {seen.images:,} images at a recall of {seen.recall:.2%}"
+        return f"gate of recall {seen.recall:.2%} that skipped {seen.skipped:.1%} of {seen.images:,} held-out images"
 
-    def check_embeddings(self, fields: Fields, dim: int | None) -> None:
-        """Raise a GateError unless embeddings of this fingerprint and, where known, dimensions are what it knows."""
+    def check_embeddings(self, fields: Fields, dim: int) -> None:
+        """Raise a GateError unless embeddings of this fingerprint and so many dimensions are what it knows."""
         _refuse("embeddings", self.clip, clip_part(fields))
-        if dim is not None and dim != len(self.weights):
+        if dim != len(self.weights):
             raise GateError(f"The gate has weights for {len(self.weights)} dimensions, and embeddings have {dim}.")
 
     def check_spotter(self, fields: Fields) -> None:

@@ -27,7 +27,7 @@ TENTHS = {"training": range(6), "choosing": range(6, 8), "measuring": range(8, 1
 MIN_EACH = 20
 """Images with text, and without, that the training part has at least."""
 
-REGULARISATION = 1.0
+REGULARISATION = 0.1
 """C of scikit-learn's LogisticRegression over coordinates of unit variance in the mean."""
 
 

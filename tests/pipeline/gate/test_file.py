@@ -93,7 +93,6 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch, place) -> None:
 def test_embeddings_of_another_model_or_dimension_are_refused_by_name() -> None:
     fields = {**CLIP, "preprocess": {"size": (224, 224)}, "stored_as": "float32", "samples": "other"}
     gate().check_embeddings(fields, 3)
-    gate().check_embeddings(fields, None)
     with pytest.raises(GateError, match="weights for 3 dimensions, and embeddings have 512"):
         gate().check_embeddings(fields, 512)
     with pytest.raises(GateError, match="learnt from embeddings of model = 'm', here it is 'other'"):
