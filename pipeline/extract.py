@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 
 from pipeline import schema
@@ -18,7 +17,7 @@ from pipeline.config import Config, InputConfig
 from pipeline.crashes import NO_CRASHES, Announce, Crashes, Place, rejected_crashes
 from pipeline.datasets import REJECTS, SAMPLES, Dataset, embeddings_of, spotted_of
 from pipeline.decoding import Decoder, Item, Opened, Wanted
-from pipeline.extracted_rows import crash_reject, identity, reject_row, sample_row, spotted_row
+from pipeline.extracted_rows import crash_reject, embedding_rows, identity, reject_row, sample_row, spotted_row
 from pipeline.fingerprint import Fields, digest
 from pipeline.gate.spotting import ShardSpotter, TextGate
 from pipeline.parts import PartWriter, part_facts
@@ -233,18 +232,8 @@ class Extractor:
         if self._clip and (part := parts.get(embeddings_of(self._config))):
             with stages.time("clip"):
                 embedded = _embedded(self._clip, samples)
-            table = pa.Table.from_pylist(identities, schema.arrow(schema.IDENTITY))
-            stored_as = self._config.clip.stored_as
-            sound = np.array([sample.crash is None for sample in samples])
-            column = to_column(embedded.image, stored_as, sound)
-            for name, values in {
-                schema.CLIP_STATUS.name: np.where(sound, schema.ClipStatus.OK, schema.ClipStatus.FAILED),
-                schema.CLIP_SCORE.name: pa.array(embedded.score, mask=~sound),
-                schema.CAPTION_TRUNCATED.name: pa.array(embedded.truncated, mask=~sound),
-                schema.IMAGE_EMBEDDING: column,
-                schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as, sound),
-            }.items():
-                table = table.append_column(name, pa.array(values))
+            table = embedding_rows(identities, samples, embedded, self._config.clip.stored_as)
+            column = table[schema.IMAGE_EMBEDDING].combine_chunks()
             part.write(table if all(rows) else table.filter(pa.array(rows)))
         if spotter:
             with stages.time("spot"):

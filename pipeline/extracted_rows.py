@@ -1,7 +1,10 @@
 """Rows of the parts that extract writes: what of a sample, a reject or a spotting goes into which column."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
 
 from pipeline import schema
 from pipeline.batches import Sample
@@ -9,6 +12,11 @@ from pipeline.metadata import typed_metadata
 from pipeline.samples import Reject
 from pipeline.shards import Shard
 from pipeline.spotting import Spotting
+from pipeline.vectors import to_column
+
+if TYPE_CHECKING:
+    # It takes torch and open_clip, which a pass without CLIP does not.
+    from pipeline.clip import ClipBatch
 
 
 def identity(shard: Shard, sample: Sample) -> dict[str, Any]:
@@ -51,6 +59,23 @@ def reject_row(shard: Shard, reject: Reject) -> dict[str, Any]:
         "message": reject.message,
         "offset": reject.offset,
     }
+
+
+def embedding_rows(
+    identities: Sequence[Mapping[str, Any]], samples: Sequence[Sample], embedded: "ClipBatch", stored_as: str
+) -> pa.Table:
+    """The columns of `schema.embeddings`; those of samples that are known to crash are null."""
+    table = pa.Table.from_pylist(identities, schema.arrow(schema.IDENTITY))
+    sound = np.array([sample.crash is None for sample in samples])
+    for name, values in {
+        schema.CLIP_STATUS.name: np.where(sound, schema.ClipStatus.OK, schema.ClipStatus.FAILED),
+        schema.CLIP_SCORE.name: pa.array(embedded.score, mask=~sound),
+        schema.CAPTION_TRUNCATED.name: pa.array(embedded.truncated, mask=~sound),
+        schema.IMAGE_EMBEDDING: to_column(embedded.image, stored_as, sound),
+        schema.TEXT_EMBEDDING: to_column(embedded.text, stored_as, sound),
+    }.items():
+        table = table.append_column(name, pa.array(values))
+    return table
 
 
 def spotted_row(found: Spotting) -> dict[str, Any]:
