@@ -64,6 +64,8 @@ def server(tmp_path, monkeypatch) -> Iterator[CountingServer]:
         template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        # A test before this one may have found the real hub out of reach.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         yield running
         running.shutdown()
 
