@@ -26,7 +26,7 @@ class RapidOCRConfig(_Spotter):
         960, ge=32, le=4096, description="pixels it sees along a side where text is low; no more than first_side: never"
     )
     low_line: Number = Field(
-        14, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
+        16, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
     )
     recognition_side: Whole = Field(
         2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"

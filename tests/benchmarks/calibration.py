@@ -15,7 +15,7 @@ import openvino
 from pipeline.images import decode
 from pipeline.spotting import Image
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.int8 import Range, heavy_convolutions
+from pipeline.spotting.int8 import Range, heavy_layers
 from pipeline.spotting.openvino_models import read_model
 from pipeline.spotting.rapidocr import DETECTOR, MODELS, RECOGNISER, RapidOCRSpotter
 from tests.conftest import SHARED_DATA
@@ -38,26 +38,26 @@ def main() -> None:
         strips += [strip[None] for strip in (line.strip for line in spotter.detect(image))][:6]
     for name, inputs in ((DETECTOR, canvases), (RECOGNISER, strips[:LINES])):
         print(f"# {name}")
-        for convolution, (low, high) in measure(name, inputs).items():
-            print(f'    "{convolution}": ({low:.3g}, {high:.3g}),')
+        for layer, (low, high) in measure(name, inputs).items():
+            print(f'    "{layer}": ({low:.3g}, {high:.3g}),')
 
 
 def measure(name: str, inputs: Iterable[Image]) -> dict[str, Range]:
-    """The range of every heavy convolution's input, over the worst of the inputs."""
+    """The range of every heavy layer's input, over the worst of the inputs."""
     core = openvino.Core()
     model = read_model(core, MODELS / name)
-    convolutions = heavy_convolutions(model)
-    sources = {convolution: node.input_value(0) for convolution, node in convolutions.items()}
+    layers = heavy_layers(model)
+    sources = {layer: node.input_value(0) for layer, node in layers.items()}
     ports = list(dict.fromkeys(sources.values()))
     model.add_outputs(ports)
     network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2})
     found: dict[str, list[Range]] = defaultdict(list)
     for pixels in inputs:
         values = list(network(pixels).values())[1:]
-        for convolution, source in sources.items():
+        for layer, source in sources.items():
             low, high = np.quantile(values[ports.index(source)], (1 - SHARE, SHARE))
-            found[convolution].append((low, high))
-    return {convolution: _range(np.array(each)) for convolution, each in found.items()}
+            found[layer].append((low, high))
+    return {layer: _range(np.array(each)) for layer, each in found.items()}
 
 
 def _range(each: np.ndarray) -> Range:
