@@ -5,6 +5,7 @@ quantising a whole model gained a tenth. Weights are rounded by output channel; 
 holds 99.99 % of them on real images (`tests/benchmarks/calibration.py`).
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ import openvino
 from openvino import opset13
 
 _LEAST_CHANNELS = 96
+_LEAST_MATRIX = 1_000_000
 
 Range = tuple[float, float]
 """Least and largest value that int8 tells apart; what lies outside is clipped."""
@@ -40,12 +42,13 @@ def quantise(model: openvino.Model, ranges: Mapping[str, Range]) -> None:
 
 
 def _is_heavy(node: openvino.Node) -> bool:
-    if node.get_type_name() == "MatMul":
-        weights = node.input_value(1).get_node()
-        return weights.get_type_name() == "Constant" and weights.get_data().size > 1_000_000
-    if node.get_type_name() != "Convolution" or node.input(1).get_shape()[1] < _LEAST_CHANNELS:
+    if node.get_type_name() not in ("Convolution", "MatMul") or node.input(1).get_partial_shape().is_dynamic:
         return False
-    return any(side.is_dynamic for side in list(node.output(0).get_partial_shape())[2:])
+    weights: list[int] = list(node.input(1).get_shape())
+    if node.get_type_name() == "MatMul":
+        return math.prod(weights) >= _LEAST_MATRIX
+    slides = any(side.is_dynamic for side in list(node.output(0).get_partial_shape())[2:])
+    return slides and weights[1] >= _LEAST_CHANNELS
 
 
 def _rounded(values: openvino.Output, low: np.ndarray, high: np.ndarray, levels: int) -> openvino.Output:
