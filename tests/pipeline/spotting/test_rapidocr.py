@@ -94,8 +94,8 @@ def test_images_up_to_the_longest_side_come_in_few_shapes():
 
 @pytest.mark.parametrize(
     ("size", "height", "sides"),
-    [((1200, 900), 80, [640]), ((1200, 900), 16, [640, 960]), ((600, 450), 12, [640])],
-    ids=["high text", "low text", "a small image"],
+    [((1200, 900), 80, [640]), ((1200, 900), 16, [640, 960]), ((700, 525), 14, [640])],
+    ids=["high text", "low text", "hardly larger"],
 )
 def test_a_large_image_whose_text_is_low_is_seen_again(
     spotter: RapidOCRSpotter,
