@@ -19,11 +19,17 @@ class RapidOCRConfig(_Spotter):
     """RapidOCR 3: PP-OCRv6 small on OpenVINO, the default spotter. Its models come in its wheel."""
 
     engine: Literal["rapidocr"] = "rapidocr"
-    longest_side: Whole = Field(
-        960,
+    first_side: Whole = Field(
+        640,
         ge=32,
         le=4096,
         description="pixels the detector sees along a side; smaller images are enlarged by 15 % at most",
+    )
+    longest_side: Whole = Field(
+        960, ge=32, le=4096, description="pixels it sees along a side where text is low; no more than first_side: never"
+    )
+    low_line: Number = Field(
+        16, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
     )
     recognition_side: Whole = Field(
         2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"
@@ -38,7 +44,9 @@ class RapidOCRConfig(_Spotter):
     text_score: Number = Field(
         0.7, ge=0, le=1, description="mean character confidence of a line that is kept (RapidOCR: 0.5)"
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
+    precision: Literal["auto", "int8", "bf16", "fp32"] = Field(
+        "auto", description="int8: of the heavy convolutions, the rest in bf16; auto: int8 on CPUs with bf16, else fp32"
+    )
 
 
 class EasyOCRConfig(_Spotter):

@@ -5,10 +5,8 @@ without text, leaves the precision to the CPU's type, pins the threads of every 
 breaks a line with one full-width character in it into single characters.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +21,24 @@ from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from pipeline.spotting import Image, Spotting, Word, attempt
 from pipeline.spotting.boxes import split_words, to_polygon
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.openvino_models import read_model, resolve_precision, sha256
+from pipeline.spotting.int8 import quantise
+from pipeline.spotting.int8_ranges import DETECTOR_RANGES, RECOGNISER_RANGES
+from pipeline.spotting.lines import HEIGHT, Line, Quad, batches, cut, sides
+from pipeline.spotting.openvino_models import HINTS, read_model, resolve_precision, sha256
 
 MODELS = Path(rapidocr.__file__).parent / "models"
 DETECTOR = "PP-OCRv6_det_small.onnx"
 RECOGNISER = "PP-OCRv6_rec_small.onnx"
 
-_REVISION = 2  # of this module: raised by whatever may change a word and is no setting
+_REVISION = 3  # of this module: raised by whatever may change a word and is no setting
 
 # Every shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all are kept.
 _SIDE_STEP = 160  # of the detector's input, whose stride is 32
 _STRETCH = 0.15  # most of it, along a side, that saves filling up
 _MAX_LINES = 1000
-_LINE_HEIGHT = 48  # of the recogniser
-_WIDTH_STEP = 64  # of the recogniser's input; it was trained at 320, and reads short words as well without the padding
-_NARROW = 256  # up to this width a call for four lines takes a tenth to a quarter less than four calls
-_TOGETHER = 4
-_MAX_WIDTH = 3840  # a line 80 times as long as high; longer ones are squeezed
+_LOW_LINES = 0.25  # share of an image's lines that must be low for it to be seen larger
 _TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
 _GREY = 127  # the padding of a line: zero after normalisation
-
-Quad = npt.NDArray[np.float32]
-"""(4, 2) corners."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of text cut out of an image."""
-
-    quad: Quad
-    """Corners in the image, in reading direction: start and end of the top, end and start of the bottom."""
-    strip: Image
-    """(48, W, 3) RGB, upright."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +68,17 @@ class RapidOCRSpotter:
         core = openvino.Core()
         self._precision = resolve_precision(config.precision, core)
         properties = {
-            "INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[self._precision],
+            "INFERENCE_PRECISION_HINT": HINTS[self._precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # all workers of a machine would be pinned to its first cores
-            # Compiled kernels kept: some 70 and 4 MB for each shape of input, of which there are 36 up to 960 pixels.
+            # Compiled kernels kept, for each shape of input: a worker that met all of 130 real images held 0.9 GB.
             "CPU_RUNTIME_CACHE_CAPACITY": 3000,
         }
         detector, recogniser = (read_model(core, MODELS / name) for name in (DETECTOR, RECOGNISER))
+        if self._precision == "int8":
+            quantise(detector, DETECTOR_RANGES)
+            quantise(recogniser, RECOGNISER_RANGES)
         alphabet = recogniser.get_rt_info()["framework"]["character"].value.splitlines()
         self._alphabet = ("", *alphabet, " ")  # the first class is CTC's blank, the last one the space
         self._detector = core.compile_model(detector, "CPU", properties)
@@ -128,7 +115,8 @@ class RapidOCRSpotter:
             if not reading.text or reading.confidences.mean() < self._config.text_score:
                 continue
             box = line.quad + self._margin * (line.quad[::-1] - line.quad)
-            end = self._margin * _LINE_HEIGHT / line.strip.shape[1]
+            length, thickness = sides(line.quad)
+            end = self._margin * thickness / length
             for span, quad in split_words(reading.text, box * scale, np.clip(reading.bounds, end, 1 - end)):
                 confidence = float(reading.confidences[span].mean())
                 words.append(Word(reading.text[span], confidence, to_polygon(quad, width, height)))
@@ -137,26 +125,47 @@ class RapidOCRSpotter:
     def detect(self, image: Image) -> list[Line]:
         """Lines of text from top to bottom and left to right.
 
-        The image is scaled to the longest side, and to sides that the detector has kernels for: stretched where that
-        is little, else filled up with black. (RapidOCR always stretches, and gives up where a side comes to nothing.)
+        Most images are seen at `first_side` only. Where text is low there, a larger image is seen again at
+        `longest_side`.
         """
-        scale = min(1.0, self._config.longest_side / max(image.shape[:2]))
-        height, width = (_near(max(1, round(side * scale))) for side in image.shape[:2])
-        canvas = np.zeros((1, _up(height, _SIDE_STEP), _up(width, _SIDE_STEP), 3), np.uint8)
-        canvas[0, :height, :width] = _resize(image, height, width)
+        first, longest = self._config.first_side, self._config.longest_side
+        boxes = self._boxes(image, first)
+        scale = first / max(image.shape[:2])
+        if boxes and longest > first and scale * (1 + _STRETCH) < 1:
+            heights = [min(sides(box)) * scale for box in boxes]
+            if np.quantile(heights, _LOW_LINES) < self._config.low_line:
+                boxes = self._boxes(image, longest)
+        return [cut(image, box) for box in boxes]
+
+    def _boxes(self, image: Image, longest_side: int) -> list[Quad]:
+        canvas, (height, width) = self.canvas(image, longest_side)
         text = self._detector(canvas, share_outputs=True)[0][:, :, :height, :width]
         boxes, _ = self._to_boxes(text, image.shape[:2])
-        return [_cut(image, box.astype(np.float32)) for box in TextDetector.sorted_boxes(boxes)]
+        return [box.astype(np.float32) for box in TextDetector.sorted_boxes(boxes)]
+
+    def canvas(self, image: Image, longest_side: int) -> tuple[Image, tuple[int, int]]:
+        """The detector's input (1, H, W, 3), and how much of its height and width the image takes.
+
+        The image is scaled down to the longest side, and to sides that the detector has kernels for: stretched where
+        that is little, else filled up with black. (RapidOCR always stretches, and gives up where a side comes to
+        nothing.)
+        """
+        scale = min(1.0, longest_side / max(image.shape[:2]))
+        height, width = (_near(max(1, round(side * scale))) for side in image.shape[:2])
+        canvas = np.zeros((1, _up(height), _up(width), 3), np.uint8)
+        canvas[0, :height, :width] = _resize(image, height, width)
+        return canvas, (height, width)
 
     def recognise(self, lines: Sequence[Line]) -> list[Reading]:
         """Read lines, each filled up with grey; but for rounding, no line depends on the others."""
         readings: dict[int, Reading] = {}
-        for width, batch in _batches(lines):
-            canvas = np.full((len(batch), _LINE_HEIGHT, width, 3), _GREY, np.uint8)
+        for width, batch in batches(lines):
+            canvas = np.full((len(batch), HEIGHT, width, 3), _GREY, np.uint8)
             for strip, index in zip(canvas, batch, strict=True):
                 strip[:, : lines[index].strip.shape[1]] = lines[index].strip
             probabilities = self._recogniser(canvas, share_outputs=True)[0]
-            classes, confidences = probabilities.argmax(axis=2), probabilities.max(axis=2)
+            classes = probabilities.argmax(axis=2)
+            confidences = np.take_along_axis(probabilities, classes[..., None], axis=2)[..., 0]
             for row, index in enumerate(batch):
                 share = lines[index].strip.shape[1] / width
                 readings[index] = self._decode(classes[row], confidences[row], share)
@@ -191,47 +200,6 @@ def _near(side: int) -> int:
     return nearest if abs(nearest - side) <= _STRETCH * side else side
 
 
-def _cut(image: Image, quad: Quad) -> Line:
-    """Cut a line out of the image, upright and at the recogniser's height.
-
-    As in RapidOCR, one at least 1.5 times as high as wide is read from its top right corner downwards.
-    """
-    width, height = _sides(quad)
-    if height >= 1.5 * width:
-        quad, width, height = np.roll(quad, -1, axis=0), height, width
-    length = min(math.ceil(_LINE_HEIGHT * width / height), _MAX_WIDTH)
-    corners = np.array([[0, 0], [length, 0], [length, _LINE_HEIGHT], [0, _LINE_HEIGHT]], np.float32)
-    strip = cv2.warpPerspective(
-        image,
-        cv2.getPerspectiveTransform(quad, corners),
-        (length, _LINE_HEIGHT),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return Line(quad, np.asarray(strip, np.uint8))
-
-
-def _sides(quad: Quad) -> tuple[float, float]:
-    """The longer ones of top and bottom, and of left and right."""
-    top, right, bottom, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
-    return max(top, bottom), max(left, right)
-
-
-def _batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
-    """Widths of input and the lines that share a call, four or one: few shapes."""
-
-    def padded(index: int) -> int:
-        return _up(lines[index].strip.shape[1], _WIDTH_STEP)
-
-    for width, group in groupby(sorted(range(len(lines)), key=padded), key=padded):
-        indices = list(group)
-        whole = len(indices) // _TOGETHER * _TOGETHER if width <= _NARROW else 0
-        for start in range(0, whole, _TOGETHER):
-            yield width, indices[start : start + _TOGETHER]
-        for index in indices[whole:]:
-            yield width, [index]
-
-
-def _up(size: int, step: int) -> int:
-    """The next multiple of a step."""
-    return -(-size // step) * step
+def _up(side: int) -> int:
+    """The next multiple of the detector's step."""
+    return -(-side // _SIDE_STEP) * _SIDE_STEP

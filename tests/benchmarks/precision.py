@@ -27,13 +27,14 @@ def measure(images: Sequence[Image], captions: Sequence[str], source: str, threa
             f"error {errors.mean():.4f} in the mean, {np.quantile(errors, 0.99):.4f} at 99 %, {errors.max():.4f} worst",
             f"{errors.mean() / exact.std():.3f} of the scores' standard deviation (embedded CLIP)",
         )
-    if resolve_spotter_precision("auto", openvino.Core()) == "bf16":
-        fp32, bf16 = (_words(images, precision, threads) for precision in ("fp32", "bf16"))
-        shared = sum((one & other).total() for one, other in zip(fp32, bf16, strict=True))
-        total = sum(one.total() + other.total() for one, other in zip(fp32, bf16, strict=True))
-        same_class = sum(bool(one) == bool(other) for one, other in zip(fp32, bf16, strict=True)) / len(fp32)
+    fast = resolve_spotter_precision("auto", openvino.Core())
+    if fast != "fp32":
+        fp32, less = (_words(images, precision, threads) for precision in ("fp32", fast))
+        shared = sum((one & other).total() for one, other in zip(fp32, less, strict=True))
+        total = sum(one.total() + other.total() for one, other in zip(fp32, less, strict=True))
+        same_class = sum(bool(one) == bool(other) for one, other in zip(fp32, less, strict=True)) / len(fp32)
         yield Figure(
-            f"default spotter at bf16, {len(images):,} {source}",
+            f"default spotter at {fast}, {len(images):,} {source}",
             f"{2 * shared / total:.2%} of the words as at fp32 (F1)",
             f"{same_class:.2%} of the images keep text or no text",
         )

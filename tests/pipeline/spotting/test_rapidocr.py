@@ -89,7 +89,43 @@ def test_a_side_is_stretched_to_one_that_has_kernels_where_that_is_little(side: 
 
 
 def test_images_up_to_the_longest_side_come_in_few_shapes():
-    assert {rapidocr._up(rapidocr._near(side), 160) for side in range(1, 961)} == set(range(160, 961, 160))
+    assert {rapidocr._up(rapidocr._near(side)) for side in range(1, 961)} == set(range(160, 961, 160))
+
+
+@pytest.mark.parametrize(
+    ("size", "height", "sides"),
+    [((1200, 900), 80, [640]), ((1200, 900), 16, [640, 960]), ((700, 525), 14, [640])],
+    ids=["high text", "low text", "hardly larger"],
+)
+def test_a_large_image_whose_text_is_low_is_seen_again(
+    spotter: RapidOCRSpotter,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    height: int,
+    sides: list[int],
+):
+    seen: list[int] = []
+    canvas = RapidOCRSpotter.canvas
+
+    def noted(self: RapidOCRSpotter, image: Image, longest_side: int) -> Any:
+        seen.append(longest_side)
+        return canvas(self, image, longest_side)
+
+    monkeypatch.setattr(RapidOCRSpotter, "canvas", noted)
+    image, _ = draw([("Parrot", 60, 50), ("CAPTIONS", 60, 250)], size, height)
+    (spotting,) = spotter.spot([image])
+    assert texts(spotting.words) == ["Parrot", "CAPTIONS"]
+    assert seen == sides
+
+
+def test_words_at_every_precision_of_this_machine(spotter: RapidOCRSpotter):
+    image, _ = draw(SCENE, (480, 300))
+    (expected,) = spotter.spot([image])
+    for precision in {"fp32", "bf16" if resolve_precision("auto", openvino.Core()) == "int8" else "fp32"}:
+        other = RapidOCRSpotter(RapidOCRConfig.model_validate({"precision": precision}), threads=2)
+        (spotting,) = other.spot([image])
+        assert texts(spotting.words) == texts(expected.words)
+        assert other.fingerprint() == spotter.fingerprint() | {"precision": precision}
 
 
 def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
@@ -146,15 +182,6 @@ def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
     assert together[2].text == "a much longer line of text than any other"
 
 
-@pytest.mark.parametrize("lengths", [[], [1], [64, 65, 63, 64, 64, 900, 5], [300] * 9])
-def test_every_line_is_in_one_call_of_a_width_that_holds_it(lengths: list[int]):
-    lines = [rapidocr.Line(np.zeros((4, 2), np.float32), np.zeros((48, n, 3), np.uint8)) for n in lengths]
-    calls = list(rapidocr._batches(lines))
-    assert sorted(index for _, batch in calls for index in batch) == list(range(len(lengths)))
-    assert all(0 <= width - lengths[index] < 64 for width, batch in calls for index in batch)
-    assert {(width > 256, len(batch)) for width, batch in calls} <= {(False, 4), (False, 1), (True, 1)}
-
-
 def test_the_prepared_model_takes_rgb_where_the_bare_one_takes_normalised_bgr():
     core = openvino.Core()
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
@@ -183,9 +210,9 @@ def test_a_missing_model_is_named_and_not_downloaded(monkeypatch: pytest.MonkeyP
 def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
     fields = spotter.fingerprint()
     assert json.loads(json.dumps(fields)) == fields
-    assert fields["precision"] in ("bf16", "fp32")
-    assert fields["longest_side"] == 960
-    assert fields["revision"] == 2
+    assert fields["precision"] in ("int8", "fp32")
+    assert (fields["first_side"], fields["longest_side"]) == (640, 960)
+    assert fields["revision"] == 3
     assert len(fields["detector"]) == len(fields["recogniser"]) == 64
     assert fields["detector"] != fields["recogniser"]
     assert "name" not in fields
@@ -204,8 +231,10 @@ class Machine:
 
 
 def test_precision_is_resolved_by_the_machine():
-    assert resolve_precision("auto", Machine("FP32", "BF16")) == "bf16"
+    assert resolve_precision("auto", Machine("FP32", "BF16")) == "int8"
+    assert resolve_precision("bf16", Machine("FP32", "BF16")) == "bf16"
     assert resolve_precision("auto", Machine("FP32")) == "fp32"
     assert resolve_precision("fp32", Machine("FP32", "BF16")) == "fp32"
-    with pytest.raises(ValueError, match="no bf16 instructions"):
-        resolve_precision("bf16", Machine("FP32"))
+    for precision in ("int8", "bf16"):
+        with pytest.raises(ValueError, match=f"is {precision}, and this machine's CPU has no bf16 instructions"):
+            resolve_precision(precision, Machine("FP32"))

@@ -1,0 +1,83 @@
+"""Lines of text cut out of an image, at the size at which the recogniser takes them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.spotting import Image
+
+HEIGHT = 48
+"""Of the recogniser's input, in pixels."""
+
+# Every width of input needs kernels of its own, which take longer to make than to use: few widths, and all are kept.
+_STEP, _WIDE_STEP = 32, 64
+_NARROW = 256  # up to this width steps are small, and a call for four lines takes less than four calls
+_TOGETHER = 4
+_SQUEEZED = 0.8  # to no less of its length, which costs no word; it was trained on lines squeezed into 320 pixels
+_MOST_LENGTH = 3840  # a line 80 times as long as high; longer ones are squeezed more
+
+Quad = npt.NDArray[np.float32]
+"""(4, 2) corners."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text cut out of an image."""
+
+    quad: Quad
+    """Corners in the image, in reading direction: start and end of the top, end and start of the bottom."""
+    strip: Image
+    """(48, W, 3) RGB, upright, squeezed where that saves filling up."""
+
+
+def cut(image: Image, quad: Quad) -> Line:
+    """Cut a line out of the image, upright and at the recogniser's height.
+
+    As in RapidOCR, one at least 1.5 times as high as wide is read from its top right corner downwards.
+    """
+    width, height = sides(quad)
+    if height >= 1.5 * width:
+        quad, width, height = np.roll(quad, -1, axis=0), height, width
+    natural = min(math.ceil(HEIGHT * width / height), _MOST_LENGTH)
+    length = min(natural, input_width(math.ceil(natural * _SQUEEZED)))
+    corners = np.array([[0, 0], [length, 0], [length, HEIGHT], [0, HEIGHT]], np.float32)
+    strip = cv2.warpPerspective(
+        image,
+        cv2.getPerspectiveTransform(quad, corners),
+        (length, HEIGHT),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return Line(quad, np.asarray(strip, np.uint8))
+
+
+def sides(quad: Quad) -> tuple[float, float]:
+    """The longer ones of top and bottom, and of left and right."""
+    top, right, bottom, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    return max(top, bottom), max(left, right)
+
+
+def input_width(length: int) -> int:
+    """The least width of input that holds so many pixels."""
+    step = _STEP if length <= _NARROW else _WIDE_STEP
+    return -(-length // step) * step
+
+
+def batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
+    """Widths of input and the lines that share a call, four or one: few shapes."""
+
+    def width_of(index: int) -> int:
+        return input_width(lines[index].strip.shape[1])
+
+    for width, group in groupby(sorted(range(len(lines)), key=width_of), key=width_of):
+        indices = list(group)
+        whole = len(indices) // _TOGETHER * _TOGETHER if width <= _NARROW else 0
+        for start in range(0, whole, _TOGETHER):
+            yield width, indices[start : start + _TOGETHER]
+        for index in indices[whole:]:
+            yield width, [index]
