@@ -25,12 +25,17 @@ def heavy_layers(model: openvino.Model) -> dict[str, openvino.Node]:
 
 
 def quantise(model: openvino.Model, ranges: Mapping[str, Range]) -> None:
-    """Have the layers of `ranges` done in int8, whose input is clipped to the range.
+    """Have the heavy layers done in int8, whose input is clipped to the range.
 
     Raises:
-        KeyError: the model has no such heavy layer.
+        ValueError: the ranges are of another model's layers.
     """
     layers = heavy_layers(model)
+    if layers.keys() != ranges.keys():
+        raise ValueError(
+            "The installed RapidOCR carries other models than those whose ranges were measured for int8; set "
+            "spotting.precision to bf16, or install rapidocr 3.10."
+        )
     for name, bounds in ranges.items():
         node = layers[name]
         weights = node.input_value(1).get_node().get_data()  # (out, in, height, width), or (in, out)

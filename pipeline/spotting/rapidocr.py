@@ -5,7 +5,7 @@ without text, leaves the precision to the CPU's type, pins the threads of every 
 breaks a line with one full-width character in it into single characters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,8 @@ class RapidOCRSpotter:
         height, width = image.shape[:2]
         source = _shrink(image, self._config.recognition_side)
         scale = np.array([width / source.shape[1], height / source.shape[0]])
-        lines = self.detect(source)
         words = []
-        for line, reading in zip(lines, self.recognise(lines), strict=True):
-            if not reading.text or reading.confidences.mean() < self._config.text_score:
-                continue
+        for line, reading in self._read(source):
             box = line.quad + self._margin * (line.quad[::-1] - line.quad)
             length, thickness = sides(line.quad)
             end = self._margin * thickness / length
@@ -122,20 +119,37 @@ class RapidOCRSpotter:
                 words.append(Word(reading.text[span], confidence, to_polygon(quad, width, height)))
         return tuple(words)
 
-    def detect(self, image: Image) -> list[Line]:
-        """Lines of text from top to bottom and left to right.
+    def _read(self, image: Image) -> list[tuple[Line, Reading]]:
+        """The lines that can be read: those of the first look in which any can."""
+        for lines in self.looks(image):
+            found = [
+                (line, reading)
+                for line, reading in zip(lines, self.recognise(lines), strict=True)
+                if reading.text and reading.confidences.mean() >= self._config.text_score
+            ]
+            if found:
+                return found
+        return []
 
-        Most images are seen at `first_side` only. Where text is low there, a larger image is seen again at
-        `longest_side`.
+    def looks(self, image: Image) -> Iterator[list[Line]]:
+        """Lines of text from top to bottom and left to right, as one look after the other finds them.
+
+        The first is at `first_side`. A larger image in which it finds anything is then seen at `longest_side`, where
+        lines do not merge that are near to each other; and at once where text is low.
         """
         first, longest = self._config.first_side, self._config.longest_side
-        boxes = self._boxes(image, first)
         scale = first / max(image.shape[:2])
-        if boxes and longest > first and scale * (1 + _STRETCH) < 1:
-            heights = [min(sides(box)) * scale for box in boxes]
-            if np.quantile(heights, _LOW_LINES) < self._config.low_line:
-                boxes = self._boxes(image, longest)
-        return [cut(image, box) for box in boxes]
+        boxes = self._boxes(image, first)
+        larger = bool(boxes) and longest > first and scale * (1 + _STRETCH) < 1
+        heights = [min(sides(box)) * scale for box in boxes]
+        if not (larger and np.quantile(heights, _LOW_LINES) < self._config.low_line):
+            yield [cut(image, box) for box in boxes]
+        if larger:
+            yield [cut(image, box) for box in self._boxes(image, longest)]
+
+    def detect(self, image: Image) -> list[Line]:
+        """The lines of the first look."""
+        return next(self.looks(image))
 
     def _boxes(self, image: Image, longest_side: int) -> list[Quad]:
         canvas, (height, width) = self.canvas(image, longest_side)

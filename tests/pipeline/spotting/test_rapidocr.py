@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import ImageDraw, ImageFont
 from pipeline.schema import SpotStatus
 from pipeline.spotting import Image, Word, rapidocr
 from pipeline.spotting.config import RapidOCRConfig
+from pipeline.spotting.lines import Line
 from pipeline.spotting.openvino_models import read_model, resolve_precision
-from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter
+from pipeline.spotting.rapidocr import MODELS, RapidOCRSpotter, Reading
 
 Bounds = tuple[float, float, float, float]
 
@@ -92,30 +94,51 @@ def test_images_up_to_the_longest_side_come_in_few_shapes():
     assert {rapidocr._up(rapidocr._near(side)) for side in range(1, 961)} == set(range(160, 961, 160))
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The longest sides at which the detector has seen images."""
+    sides: list[int] = []
+    canvas = RapidOCRSpotter.canvas
+
+    def noted(self: RapidOCRSpotter, image: Image, longest_side: int) -> Any:
+        sides.append(longest_side)
+        return canvas(self, image, longest_side)
+
+    monkeypatch.setattr(RapidOCRSpotter, "canvas", noted)
+    return sides
+
+
 @pytest.mark.parametrize(
     ("size", "height", "sides"),
     [((1200, 900), 80, [640]), ((1200, 900), 16, [640, 960]), ((700, 525), 14, [640])],
     ids=["high text", "low text", "hardly larger"],
 )
 def test_a_large_image_whose_text_is_low_is_seen_again(
-    spotter: RapidOCRSpotter,
-    monkeypatch: pytest.MonkeyPatch,
-    size: tuple[int, int],
-    height: int,
-    sides: list[int],
+    spotter: RapidOCRSpotter, seen: list[int], size: tuple[int, int], height: int, sides: list[int]
 ):
-    seen: list[int] = []
-    canvas = RapidOCRSpotter.canvas
-
-    def noted(self: RapidOCRSpotter, image: Image, longest_side: int) -> Any:
-        seen.append(longest_side)
-        return canvas(self, image, longest_side)
-
-    monkeypatch.setattr(RapidOCRSpotter, "canvas", noted)
     image, _ = draw([("Parrot", 60, 50), ("CAPTIONS", 60, 250)], size, height)
     (spotting,) = spotter.spot([image])
     assert texts(spotting.words) == ["Parrot", "CAPTIONS"]
     assert seen == sides
+
+
+def test_a_large_image_none_of_whose_lines_can_be_read_is_seen_again(
+    spotter: RapidOCRSpotter, seen: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    recognise = RapidOCRSpotter.recognise
+
+    def merged(self: RapidOCRSpotter, lines: Sequence[Line]) -> list[Reading]:
+        nothing = Reading("", np.zeros(0, np.float32), np.array([0.0, 1.0]))
+        return recognise(self, lines) if seen[-1] == 960 else [nothing] * len(lines)
+
+    monkeypatch.setattr(RapidOCRSpotter, "recognise", merged)
+    large, _ = draw([("Parrot", 60, 50), ("CAPTIONS", 60, 250)], (1200, 900), 80)
+    small, _ = draw([("Parrot", 60, 50)], (600, 400), 80)
+    blank = np.full((900, 1200, 3), 255, np.uint8)
+    read, unread, empty = spotter.spot([large, small, blank])
+    assert texts(read.words) == ["Parrot", "CAPTIONS"]
+    assert unread.words == empty.words == ()
+    assert seen == [640, 960, 640, 640]
 
 
 def test_words_at_every_precision_of_this_machine(spotter: RapidOCRSpotter):
@@ -131,14 +154,14 @@ def test_words_at_every_precision_of_this_machine(spotter: RapidOCRSpotter):
 def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
     good, _ = draw([("sound", 60, 50)], (300, 160))
     bad = np.zeros((64, 64, 3), np.uint8)
-    detect = RapidOCRSpotter.detect
+    looks = RapidOCRSpotter.looks
 
     def broken(self: RapidOCRSpotter, image: Image) -> Any:
         if image.shape == bad.shape:
             raise RuntimeError("the engine gave up")
-        return detect(self, image)
+        return looks(self, image)
 
-    monkeypatch.setattr(RapidOCRSpotter, "detect", broken)
+    monkeypatch.setattr(RapidOCRSpotter, "looks", broken)
     first, failed, last = spotter.spot([good, bad, good])
     assert texts(first.words) == texts(last.words) == ["sound"]
     assert (failed.status, failed.words) == (SpotStatus.FAILED, ())
