@@ -102,6 +102,10 @@ def measure(samples: Sequence[RawSample], source: str) -> Iterator[Figure]:
         write_shards(samples, folder / "shards")
         write_weights(folder / "weights.safetensors")
         workers = int(ray.cluster_resources()["CPU"])
+        if len(samples) <= workers * SHARD_SAMPLES:
+            least = f"--samples must be above {workers * SHARD_SAMPLES}: a worker's first shard does not count"
+            yield Figure("extract beside its models", f"not measured: {least}")
+            return
         each = _measured(config(folder), list_shards([f"{folder}/shards/*.tar"]), workers)
     total = Seconds(*(sum(getattr(shard, field.name) for shard in each) for field in fields(Seconds)))
 
