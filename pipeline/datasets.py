@@ -55,10 +55,12 @@ def settings_of(config: Config, dataset: Dataset) -> dict[str, Any]:
             exclude: dict[str, Any] = {"name": True, "device": True, "batch_size": True}
             if config.clip.imported:
                 exclude |= {"precision": True, "imported": {"folder": True}}
+            if not config.clip.reduced_decoding:  # nothing is added, as before there was such a thing
+                exclude["reduced_decoding"] = True
             return config.clip.model_dump(mode="json", exclude=exclude)
         case "spotted":
             exclude = dict.fromkeys(("name", "gate", "model_directory", "download", "batch_pixels", "time_limit"), True)
-            # What the gate is, its file says; without one nothing is added, as before there were gates.
+            # What the gate is, its file says; without one nothing is added either.
             gate = {"gate": True} if config.spotting.gate else {}
             return config.spotting.model_dump(mode="json", exclude=exclude) | gate
         case "clusters" if config.cluster.imported:

@@ -83,6 +83,13 @@ def test_with_a_gate_text_is_made_otherwise_wherever_its_file_lies(run) -> None:
         input_digest(run, before, dataset)
 
 
+def test_with_reduced_decoding_embeddings_are_made_otherwise() -> None:
+    dataset = embeddings_of(config())
+    whole, reduced = settings_of(config(), dataset), settings_of(config(clip={"reduced_decoding": True}), dataset)
+    assert reduced == whole | {"reduced_decoding": True}
+    assert "reduced_decoding" not in whole  # nor in the record of a run that was begun before there was such a thing
+
+
 def test_an_input_of_another_configuration_is_refused(run) -> None:
     dataset = embeddings_of(config())
     with pytest.raises(RunError, match="has no embeddings/main yet"):
