@@ -1,6 +1,7 @@
 """How a command ends in an error: what tells a user something becomes one sentence, and an exit status."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +36,16 @@ def told() -> Iterator[None]:
             raise
         text = printable(str(error).strip() or type(error).__name__)
         say(make_console(stderr=True), f"parrotscope: {shortened(text, MAX_SENTENCE)}")
+        _give_up_output()
         raise typer.Exit(1) from None
+
+
+def _give_up_output() -> None:
+    """Drop what cannot be printed: Python would try again as it ends, and exit with a status of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_expected(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """The command line: every mistake is one sentence and status 1; light commands stay light."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,10 +191,10 @@ def failing_status(error: BaseException, monkeypatch):
     return invoke("status", "x")
 
 
-def test_a_full_disk_below_a_printing_command_is_one_sentence() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_below_a_printing_command_is_one_sentence(unbuffered) -> None:
+    command, environment = [sys.executable, "-m", "jobs.cli", "schema"], os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        result = subprocess.run(
-            [sys.executable, "-m", "jobs.cli", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     assert result.returncode == 1
     assert result.stderr == "parrotscope: [Errno 28] No space left on device\n"
