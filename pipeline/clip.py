@@ -119,10 +119,6 @@ class Clip:
         text, truncated = self.embed_texts(captions)
         return ClipBatch(image, text, np.einsum("nd,nd->n", image, text), truncated)
 
-    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(n, d) float32 unit embeddings of RGB uint8 arrays of shape (H, W, 3)."""
-        return self.embed_crops([self.crop(image) for image in images])
-
     @torch.inference_mode()
     def embed_crops(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         """(n, d) float32 unit embeddings of what `crop` makes of images."""

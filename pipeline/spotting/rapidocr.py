@@ -147,10 +147,6 @@ class RapidOCRSpotter:
         if larger:
             yield [cut(image, box) for box in self._boxes(image, longest)]
 
-    def detect(self, image: Image) -> list[Line]:
-        """The lines of the first look."""
-        return next(self.looks(image))
-
     def _boxes(self, image: Image, longest_side: int) -> list[Quad]:
         canvas, (height, width) = self.canvas(image, longest_side)
         text = self._detector(canvas, share_outputs=True)[0][:, :, :height, :width]

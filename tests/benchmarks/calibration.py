@@ -35,7 +35,7 @@ def main() -> None:
     for image in images:
         canvas, _ = spotter.canvas(image, 640)
         canvases.append(canvas)
-        strips += [strip[None] for strip in (line.strip for line in spotter.detect(image))][:6]
+        strips += [strip[None] for strip in (line.strip for line in next(spotter.looks(image)))][:6]
     for name, inputs in ((DETECTOR, canvases), (RECOGNISER, strips[:LINES])):
         print(f"# {name}")
         for layer, (low, high) in measure(name, inputs).items():

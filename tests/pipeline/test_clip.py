@@ -78,7 +78,7 @@ def test_bf16_scores_are_near_those_of_fp32(checkpoint, clip) -> None:
     pictures, captions = images(*[(48, 48)] * 8), [f"caption {i}" for i in range(8)]
     low = Clip(config(checkpoint, precision="bf16"), threads=1)
     np.testing.assert_allclose(low(pictures, captions).score, clip(pictures, captions).score, atol=0.02)
-    np.testing.assert_allclose(np.linalg.norm(low.embed_images(pictures), axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(low(pictures, captions).image, axis=1), 1, atol=1e-6)
 
 
 def test_reduced_decoding_is_told_by_the_fingerprint_and_keeps_what_the_model_sees(checkpoint, clip) -> None:
@@ -113,13 +113,13 @@ def test_ordinary_captions_reach_the_model_unchanged() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30_000), (30_000, 1), (2, 3000)])
 def test_extreme_shapes_are_embedded_in_bounded_memory(clip, shape) -> None:
-    assert clip.embed_images(images(shape)).shape == (1, 32)
+    assert clip(images(shape), [""]).image.shape == (1, 32)
 
 
 def test_a_long_picture_is_embedded_as_its_middle(clip) -> None:
     wide = images((40, 40 * 40))[0]
     middle = wide[:, 40 * 40 // 2 - 200 : 40 * 40 // 2 + 200]
-    np.testing.assert_allclose(clip.embed_images([wide]), clip.embed_images([middle]), atol=1e-5)
+    np.testing.assert_allclose(clip([wide], [""]).image, clip([middle], [""]).image, atol=1e-5)
 
 
 def test_fields_follow_the_weights_and_not_the_path(checkpoint, clip, tmp_path) -> None:

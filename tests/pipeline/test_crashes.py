@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import schema
+from pipeline.config import ResourcesConfig
 from pipeline.crashes import Crashes, Place
 from pipeline.datasets import REJECTS, SAMPLES, embeddings_of, spotted_of
 from pipeline.extract import Extractor
@@ -132,3 +133,14 @@ def test_a_search_runs_what_it_announces_and_ends_after_two_batches(tmp_path) ->
     steps.clear()
     extractor.search(shard, [SAMPLES], 9, crashes, steps.append)
     assert 1 not in steps
+
+
+@pytest.mark.parametrize(("threads", "searched"), [(0, [0, 1]), (2, [0, 1, 3, 4])])
+def test_a_search_goes_as_far_as_threads_may_have_opened_images(tmp_path, threads, searched) -> None:
+    (tmp_path / "a.tar").write_bytes(tar(MEMBERS))
+    settings = config(tmp_path, batch_size=1)
+    settings = settings.model_copy(update={"resources": ResourcesConfig(decode_threads=threads)})
+    (shard,) = list_shards(settings.input.shards)
+    steps: list[Place | None] = []
+    Extractor(settings, None, SizeSpotter()).search(shard, [spotted_of(settings)], 0, Crashes(), steps.append)
+    assert [place.index for place in steps if place and place.what == "batch"] == searched

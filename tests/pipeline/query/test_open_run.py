@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import open_run, schema
+from pipeline.arrow_files import ForgetfulDataset
 from pipeline.datasets import Dataset
 from pipeline.images import decode
 from pipeline.query.sandbox import QueryError
@@ -108,6 +109,18 @@ def test_a_run_on_any_storage_gives_its_rows(folder) -> None:
     assert [(row["shard"], row["source"], row["size"], row["etag"], row["sampled"]) for row in found] == [
         (shard.id, shard.url, shard.size, shard.etag, shard.sampled) for shard in SHARDS
     ]
+
+
+def test_a_run_of_many_files_gives_its_rows_to_every_question(folder, monkeypatch) -> None:
+    run = write_run(f"{folder}/run", ROWS, REJECTS, SHARDS)
+    query = "SELECT shard, index, clip_score FROM profiles WHERE cluster_id = 1 ORDER BY ALL"
+    expected = rows(open_run(run.url).sql(query))
+    monkeypatch.setattr("pipeline.query.open_run.KEPT_FILES", 1)
+    many = open_run(run.url)
+    for _ in range(2):
+        assert repr(rows(many.sql(query))) == repr(expected)
+    assert isinstance(many._datasets["profiles"], ForgetfulDataset)
+    assert len(expected) == 6
 
 
 def test_words_are_one_row_per_spotted_word(opened) -> None:

@@ -194,7 +194,8 @@ def test_an_image_has_the_same_words_whatever_is_spotted_beside_it(spotter: Rapi
 def test_a_line_is_read_alike_alone_and_among_others(spotter: RapidOCRSpotter):
     image, _ = draw(SCENE, (480, 300))
     wide, _ = draw([("a much longer line of text than any other", 60, 20)], (1000, 100))
-    lines = [*spotter.detect(image), *spotter.detect(wide), *3 * spotter.detect(image)]
+    first, other = (next(spotter.looks(seen)) for seen in (image, wide))
+    lines = [*first, *other, *3 * first]
     together = spotter.recognise(lines)
     assert len(together) == len(lines) == 9
     for line, reading in zip(lines, together, strict=True):
