@@ -9,8 +9,9 @@ import pytest
 from jobs.session import LOCAL_ENVIRONMENT, session
 from pipeline.config import ResourcesConfig
 
-# Ray reads it when it is first imported, whichever test does that.
-os.environ.update(LOCAL_ENVIRONMENT)
+# Ray reads it when it is first imported, whichever test does that. Its workers are nice by default: the tests beside
+# them would starve them.
+os.environ.update(LOCAL_ENVIRONMENT, RAY_worker_niceness="0")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -119,7 +119,7 @@ def test_images_are_read_by_range(server, local) -> None:
 def test_a_killed_driver_leaves_no_half_object_and_its_run_resumes(server, local, tmp_path) -> None:
     config, run = on_s3(tmp_path)
     process = start("profile", config, folder=tmp_path)
-    assert wait_until(lambda: len(run.done(SAMPLES)) > 0, process)
+    wait_until(lambda: len(run.done(SAMPLES)) > 0, process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     parrotscope("profile", config, folder=tmp_path)

@@ -39,14 +39,16 @@ MOMENTS: dict[str, Callable[[Run], bool]] = {
 }
 
 
-def wait_until(happened: Callable[[], bool], process) -> bool:
-    """Whether it happened before the process ended."""
-    deadline = time.monotonic() + 120
+def wait_until(happened: Callable[[], bool], process) -> None:
+    """Fail, with what the command said, where that does not happen while it runs."""
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if happened():
-            return True
+            return
         time.sleep(0.005)
-    return happened()
+    if not happened():
+        process.terminate()
+        pytest.fail("\n".join(process.communicate(timeout=60)))
 
 
 def end_family(process) -> None:
@@ -77,7 +79,7 @@ def config(demo, tmp_path) -> Path:
 def test_driver_killed(chain, config, tmp_path, moment) -> None:
     run = Run(str(tmp_path / "run"))
     process = start("profile", str(config), folder=tmp_path)
-    assert wait_until(lambda: MOMENTS[moment](run), process)
+    wait_until(lambda: MOMENTS[moment](run), process)
     process.send_signal(signal.SIGKILL)
     end_family(process)
     parrotscope("profile", str(config), folder=tmp_path)
@@ -89,7 +91,7 @@ def test_worker_killed(chain, config, tmp_path) -> None:
     run = Run(str(tmp_path / "run"))
     process = start("profile", str(config), folder=tmp_path)
     found: list[int] = []
-    assert wait_until(lambda: bool(found.extend(writers(run, process.pid)) or found), process)
+    wait_until(lambda: bool(found.extend(writers(run, process.pid)) or found), process)
     os.kill(found[0], signal.SIGKILL)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
@@ -101,7 +103,7 @@ def test_worker_killed(chain, config, tmp_path) -> None:
 def test_driver_stopped_by_hand(chain, config, tmp_path) -> None:
     run = Run(str(tmp_path / "run"))
     process = start("profile", str(config), folder=tmp_path)
-    assert wait_until(lambda: spools(run) > 0, process)
+    wait_until(lambda: spools(run) > 0, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
