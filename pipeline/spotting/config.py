@@ -16,27 +16,30 @@ class _Spotter(Section):
 
 
 class RapidOCRConfig(_Spotter):
-    """RapidOCR 3: PP-OCRv6 small on OpenVINO, the default spotter. Its models come in its wheel."""
+    """PP-OCRv6 tiny and small on OpenVINO with RapidOCR's post-processing, the default spotter; nothing is fetched."""
 
     engine: Literal["rapidocr"] = "rapidocr"
     first_side: Whole = Field(
-        640,
+        800,
         ge=32,
         le=4096,
         description="pixels the detector sees along a side; smaller images are enlarged by 15 % at most",
     )
     longest_side: Whole = Field(
-        960, ge=32, le=4096, description="pixels it sees along a side where text is low; no more than first_side: never"
+        1280,
+        ge=32,
+        le=4096,
+        description="pixels it sees along a side where text is low or cannot be read; no more than first_side: never",
     )
     low_line: Number = Field(
-        16, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
+        10, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
     )
     recognition_side: Whole = Field(
         2000, ge=32, le=8192, description="pixels along the longest side of the image that lines are cut from"
     )
     pixel_threshold: Number = Field(0.3, ge=0, le=1, description="text probability of a pixel that is text")
     box_threshold: Number = Field(
-        0.35, ge=0, le=1, description="mean text probability of a region that is a line (RapidOCR: 0.5)"
+        0.25, ge=0, le=1, description="mean text probability of a region that is a line (RapidOCR: 0.5)"
     )
     unclip_ratio: Number = Field(
         1.6, gt=0, le=4, description="a region grows by its area over its perimeter times this"
@@ -44,9 +47,13 @@ class RapidOCRConfig(_Spotter):
     text_score: Number = Field(
         0.7, ge=0, le=1, description="mean character confidence of a line that is kept (RapidOCR: 0.5)"
     )
-    precision: Literal["auto", "int8", "bf16", "fp32"] = Field(
-        "auto", description="int8: of the heavy convolutions, the rest in bf16; auto: int8 on CPUs with bf16, else fp32"
+    read_again_below: Number = Field(
+        0.9, ge=0, le=1, description="mean character confidence below which the small model reads a line again"
     )
+    read_again_from: Number = Field(
+        0.5, ge=0, le=1, description="and from which; a line below it is dropped, unless this is 0"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
 
 
 class EasyOCRConfig(_Spotter):

@@ -16,8 +16,8 @@ HEIGHT = 48
 
 # Every width of input needs kernels of its own, which take longer to make than to use: few widths, and all are kept.
 _STEP, _WIDE_STEP = 32, 64
-_NARROW = 256  # up to this width steps are small, and a call for four lines takes less than four calls
-_TOGETHER = 4
+_NARROW = 256  # up to this width steps are small, and a call for several lines takes less than one for each
+_TOGETHER = (4, 2, 1)
 _SQUEEZED = 0.8  # to no less of its length, which costs no word; it was trained on lines squeezed into 320 pixels
 _MOST_LENGTH = 3840  # a line 80 times as long as high; longer ones are squeezed more
 
@@ -50,7 +50,7 @@ def cut(image: Image, quad: Quad) -> Line:
         image,
         cv2.getPerspectiveTransform(quad, corners),
         (length, HEIGHT),
-        flags=cv2.INTER_CUBIC,
+        flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     return Line(quad, np.asarray(strip, np.uint8))
@@ -69,15 +69,14 @@ def input_width(length: int) -> int:
 
 
 def batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
-    """Widths of input and the lines that share a call, four or one: few shapes."""
+    """Widths of input and the lines that share a call, four, two or one: few shapes."""
 
     def width_of(index: int) -> int:
         return input_width(lines[index].strip.shape[1])
 
     for width, group in groupby(sorted(range(len(lines)), key=width_of), key=width_of):
         indices = list(group)
-        whole = len(indices) // _TOGETHER * _TOGETHER if width <= _NARROW else 0
-        for start in range(0, whole, _TOGETHER):
-            yield width, indices[start : start + _TOGETHER]
-        for index in indices[whole:]:
-            yield width, [index]
+        for most in _TOGETHER if width <= _NARROW else (1,):
+            while len(indices) >= most:
+                yield width, indices[:most]
+                indices = indices[most:]

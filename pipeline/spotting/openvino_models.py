@@ -1,36 +1,42 @@
-"""RapidOCR's models as OpenVINO runs them best: pictures of bytes in, and nothing left in full precision needlessly."""
+"""PP-OCR's models as OpenVINO runs them best: pictures of bytes in, and nothing left in full precision needlessly."""
 
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import openvino
 from openvino import opset13
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-HINTS = {"int8": "bf16", "bf16": "bf16", "fp32": "f32"}
-"""What OpenVINO calls the precision of all that is not in int8."""
+HINTS = {"bf16": "bf16", "fp32": "f32"}
+"""What OpenVINO calls them."""
 
 
 def resolve_precision(precision: str, core: openvino.Core) -> str:
-    """`auto` becomes int8 on CPUs that have bf16, else fp32.
-
-    All CPUs with bf16 have the int8 instructions that make int8 worth it, too.
+    """`auto` becomes bf16 on CPUs that have it, else fp32.
 
     Raises:
-        ValueError: int8 or bf16 is asked for and the CPU does not have bf16.
+        ValueError: bf16 is asked for and the CPU does not have it.
     """
     bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
-        return "int8" if bf16 else "fp32"
-    if precision != "fp32" and not bf16:
-        raise ValueError(f"spotting.precision is {precision}, and this machine's CPU has no bf16 instructions.")
+        return "bf16" if bf16 else "fp32"
+    if precision == "bf16" and not bf16:
+        raise ValueError("spotting.precision is bf16, and this machine's CPU has no bf16 instructions.")
     return precision
 
 
-def read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """The model, made to take (N, H, W, 3) RGB of uint8; its own input is (N, 3, H, W) BGR in [-1, 1].
+class Colours(NamedTuple):
+    """What a model subtracts from blue, green and red bytes, and by what it then divides them."""
+
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+
+
+def read_model(core: openvino.Core, path: Path, colours: Colours) -> openvino.Model:
+    """The model, made to take (N, H, W, 3) RGB of uint8; its own input is (N, 3, H, W) BGR.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -47,7 +53,7 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().tensor().set_color_format(ColorFormat.RGB)
     steps.input().preprocess().convert_color(ColorFormat.BGR).convert_element_type(openvino.Type.f32)
-    steps.input().preprocess().mean(127.5).scale(127.5)
+    steps.input().preprocess().mean(list(colours.mean)).scale(list(colours.scale))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
 

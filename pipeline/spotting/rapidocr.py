@@ -1,18 +1,16 @@
-"""RapidOCR 3: PP-OCRv6 small on OpenVINO, without an angle classifier.
+"""PP-OCRv6 on OpenVINO: lines found and read by its tiny models, unsure ones read again by RapidOCR's small one.
 
-RapidOCR's models and post-processing, but not its own call: that turns an image it cannot handle into one
-without text, leaves the precision to the CPU's type, pins the threads of every process to the same cores, and
-breaks a line with one full-width character in it into single characters.
+RapidOCR's post-processing, but not its own call: that turns an image it cannot handle into one without text, leaves
+the precision to the CPU's type, pins the threads of every process to the same cores, and breaks a line with one
+full-width character in it into single characters.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import openvino
 import rapidocr
 from rapidocr.ch_ppocr_det import TextDetector
@@ -21,16 +19,21 @@ from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from pipeline.spotting import Image, Spotting, Word, attempt
 from pipeline.spotting.boxes import split_words, to_polygon
 from pipeline.spotting.config import RapidOCRConfig
-from pipeline.spotting.int8 import quantise
-from pipeline.spotting.int8_ranges import DETECTOR_RANGES, RECOGNISER_RANGES
-from pipeline.spotting.lines import HEIGHT, Line, Quad, batches, cut, sides
-from pipeline.spotting.openvino_models import HINTS, read_model, resolve_precision, sha256
+from pipeline.spotting.lines import Line, Quad, cut, sides
+from pipeline.spotting.openvino_models import HINTS, Colours, read_model, resolve_precision, sha256
+from pipeline.spotting.recogniser import Reading, Recogniser
 
-MODELS = Path(rapidocr.__file__).parent / "models"
-DETECTOR = "PP-OCRv6_det_small.onnx"
-RECOGNISER = "PP-OCRv6_rec_small.onnx"
+MODELS = Path(__file__).parent / "models"
+DETECTOR = MODELS / "PP-OCRv6_det_tiny.onnx"
+RECOGNISER = MODELS / "PP-OCRv6_rec_tiny.onnx"
+CHARACTERS = MODELS / "ppocrv6_tiny_dict.txt"
+SECOND_RECOGNISER = Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
 
-_REVISION = 3  # of this module: raised by whatever may change a word and is no setting
+# ImageNet's in the order of RGB, as it was trained; RapidOCR gives it half the contrast.
+_DETECTOR_COLOURS = Colours((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+_RECOGNISER_COLOURS = Colours((127.5,) * 3, (127.5,) * 3)
+
+_REVISION = 4  # of this module: raised by whatever may change a word and is no setting
 
 # Every shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all are kept.
 _SIDE_STEP = 160  # of the detector's input, whose stride is 32
@@ -38,28 +41,16 @@ _STRETCH = 0.15  # most of it, along a side, that saves filling up
 _MAX_LINES = 1000
 _LOW_LINES = 0.25  # share of an image's lines that must be low for it to be seen larger
 _TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
-_GREY = 127  # the padding of a line: zero after normalisation
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the recogniser read in a line."""
-
-    text: str
-    confidences: npt.NDArray[np.float32]
-    """(len(text),) of each character, in [0, 1]."""
-    bounds: npt.NDArray[np.float64]
-    """(len(text) + 1,) where characters begin and end, as fractions of the line's length."""
 
 
 class RapidOCRSpotter:
     """Detect lines, then recognise them."""
 
     def __init__(self, config: RapidOCRConfig, threads: int) -> None:
-        """Load both models on the CPU.
+        """Load the models on the CPU.
 
         Raises:
-            FileNotFoundError: the installed RapidOCR does not carry the models.
+            FileNotFoundError: the installed RapidOCR does not carry the second recogniser.
             ValueError: bf16 is asked for and the CPU does not have it.
         """
         self._config = config
@@ -75,14 +66,13 @@ class RapidOCRSpotter:
             # Compiled kernels kept, for each shape of input: a worker that met all of 130 real images held 0.9 GB.
             "CPU_RUNTIME_CACHE_CAPACITY": 3000,
         }
-        detector, recogniser = (read_model(core, MODELS / name) for name in (DETECTOR, RECOGNISER))
-        if self._precision == "int8":
-            quantise(detector, DETECTOR_RANGES)
-            quantise(recogniser, RECOGNISER_RANGES)
-        alphabet = recogniser.get_rt_info()["framework"]["character"].value.splitlines()
-        self._alphabet = ("", *alphabet, " ")  # the first class is CTC's blank, the last one the space
+        detector = read_model(core, DETECTOR, _DETECTOR_COLOURS)
+        first, second = (read_model(core, path, _RECOGNISER_COLOURS) for path in (RECOGNISER, SECOND_RECOGNISER))
+        # RapidOCR writes the characters into its model's file.
+        more_characters = second.get_rt_info()["framework"]["character"].value.splitlines()
         self._detector = core.compile_model(detector, "CPU", properties)
-        self._recogniser = core.compile_model(recogniser, "CPU", properties)
+        self._first = Recogniser(core.compile_model(first, "CPU", properties), CHARACTERS.read_text("utf-8").splitlines())
+        self._second = Recogniser(core.compile_model(second, "CPU", properties), more_characters)
         self._to_boxes = DBPostProcess(
             thresh=config.pixel_threshold,
             box_thresh=config.box_threshold,
@@ -98,8 +88,9 @@ class RapidOCRSpotter:
             "revision": _REVISION,
             "precision": self._precision,
             "language": "multi",
-            "detector": sha256(MODELS / DETECTOR),
-            "recogniser": sha256(MODELS / RECOGNISER),
+            "detector": sha256(DETECTOR),
+            "recogniser": sha256(RECOGNISER),
+            "second_recogniser": sha256(SECOND_RECOGNISER),
         }
 
     def spot(self, images: Sequence[Image]) -> list[Spotting]:
@@ -125,7 +116,7 @@ class RapidOCRSpotter:
             found = [
                 (line, reading)
                 for line, reading in zip(lines, self.recognise(lines), strict=True)
-                if reading.text and reading.confidences.mean() >= self._config.text_score
+                if reading.confidence >= self._config.text_score and reading.text
             ]
             if found:
                 return found
@@ -149,7 +140,7 @@ class RapidOCRSpotter:
 
     def _boxes(self, image: Image, longest_side: int) -> list[Quad]:
         canvas, (height, width) = self.canvas(image, longest_side)
-        text = self._detector(canvas, share_outputs=True)[0][:, :, :height, :width]
+        text = self._detector(canvas, share_inputs=True, share_outputs=True)[0][:, :, :height, :width]
         boxes, _ = self._to_boxes(text, image.shape[:2])
         return [box.astype(np.float32) for box in TextDetector.sorted_boxes(boxes)]
 
@@ -167,26 +158,17 @@ class RapidOCRSpotter:
         return canvas, (height, width)
 
     def recognise(self, lines: Sequence[Line]) -> list[Reading]:
-        """Read lines, each filled up with grey; but for rounding, no line depends on the others."""
-        readings: dict[int, Reading] = {}
-        for width, batch in batches(lines):
-            canvas = np.full((len(batch), HEIGHT, width, 3), _GREY, np.uint8)
-            for strip, index in zip(canvas, batch, strict=True):
-                strip[:, : lines[index].strip.shape[1]] = lines[index].strip
-            probabilities = self._recogniser(canvas, share_outputs=True)[0]
-            classes = probabilities.argmax(axis=2)
-            confidences = np.take_along_axis(probabilities, classes[..., None], axis=2)[..., 0]
-            for row, index in enumerate(batch):
-                share = lines[index].strip.shape[1] / width
-                readings[index] = self._decode(classes[row], confidences[row], share)
-        return [readings[index] for index in range(len(lines))]
+        """Read lines; those in which the first recogniser is unsure the second reads again.
 
-    def _decode(self, classes: npt.NDArray[np.int64], confidences: npt.NDArray[np.float32], share: float) -> Reading:
-        """Greedy CTC over (T,) columns, of which the line takes the first `share`; characters meet midway."""
-        kept = (classes != 0) & np.append(True, classes[1:] != classes[:-1])
-        centres = (np.flatnonzero(kept) + 0.5) / (len(classes) * share)
-        bounds = np.clip(np.concatenate([[0], (centres[1:] + centres[:-1]) / 2, [1]]), 0, 1)
-        return Reading("".join(self._alphabet[c] for c in classes[kept]), confidences[kept], bounds)
+        Of what only one of the two takes for text, most is none: the second gets no line that the first makes nothing
+        of.
+        """
+        least, sure = self._config.read_again_from, self._config.read_again_below
+        readings = self._first(lines)
+        unsure = [index for index, reading in enumerate(readings) if least <= reading.confidence < sure]
+        for index, reading in zip(unsure, self._second([lines[index] for index in unsure]), strict=True):
+            readings[index] = reading
+        return readings
 
 
 def _shrink(image: Image, longest_side: int) -> Image:
@@ -199,8 +181,10 @@ def _shrink(image: Image, longest_side: int) -> Image:
 
 
 def _resize(image: Image, height: int, width: int) -> Image:
+    """Pixels are averaged, which takes thrice as long, only where interpolating would skip some."""
+    half = 2 * height < image.shape[0] or 2 * width < image.shape[1]
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if half and shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 

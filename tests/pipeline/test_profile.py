@@ -301,7 +301,7 @@ def test_inputs_made_by_another_configuration_are_refused(run, tmp_path) -> None
     fit(run, config(tmp_path), ["a", "b"])
     for sections, field in (
         ({"clip": {"model": "ViT-L-14"}}, "embeddings/main was made with model = 'ViT-B-32-quickgelu'"),
-        ({"spotting": {"longest_side": 640}}, "spotted/main was made with longest_side = 960"),
+        ({"spotting": {"longest_side": 640}}, "spotted/main was made with longest_side = 1280"),
         ({"input": {"shards": "x", "metadata": {}}}, "samples was made with metadata.note = 'string'"),
         ({"cluster": {"k": 2}}, "clusters/main was made with"),
     ):
