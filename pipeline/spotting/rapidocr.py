@@ -68,11 +68,11 @@ class RapidOCRSpotter:
         }
         detector = read_model(core, DETECTOR, _DETECTOR_COLOURS)
         first, second = (read_model(core, path, _RECOGNISER_COLOURS) for path in (RECOGNISER, SECOND_RECOGNISER))
-        # RapidOCR writes the characters into its model's file.
-        more_characters = second.get_rt_info()["framework"]["character"].value.splitlines()
+        characters = CHARACTERS.read_text("utf-8")
+        more_characters = second.get_rt_info()["framework"]["character"].value  # RapidOCR's model files hold them
         self._detector = core.compile_model(detector, "CPU", properties)
-        self._first = Recogniser(core.compile_model(first, "CPU", properties), CHARACTERS.read_text("utf-8").splitlines())
-        self._second = Recogniser(core.compile_model(second, "CPU", properties), more_characters)
+        self._first = Recogniser(core.compile_model(first, "CPU", properties), characters.splitlines())
+        self._second = Recogniser(core.compile_model(second, "CPU", properties), more_characters.splitlines())
         self._to_boxes = DBPostProcess(
             thresh=config.pixel_threshold,
             box_thresh=config.box_threshold,
