@@ -51,7 +51,7 @@ class RapidOCRConfig(_Spotter):
         0.9, ge=0, le=1, description="mean character confidence below which the small model reads a line again"
     )
     read_again_from: Number = Field(
-        0.5, ge=0, le=1, description="and from which; a line below it is dropped, unless this is 0"
+        0.5, ge=0, le=1, description="and from which; with less the tiny model's reading stays, for text_score to drop"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 on CPUs that have it, else fp32")
 

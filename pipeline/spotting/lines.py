@@ -18,7 +18,7 @@ HEIGHT = 48
 _STEP, _WIDE_STEP = 32, 64
 _NARROW = 256  # up to this width steps are small, and a call for several lines takes less than one for each
 _TOGETHER = (4, 2, 1)
-_SQUEEZED = 0.8  # to no less of its length, which costs no word; it was trained on lines squeezed into 320 pixels
+_SQUEEZED = 0.8  # to no less of its length, which costs few words; they were trained on lines squeezed into 320 pixels
 _MOST_LENGTH = 3840  # a line 80 times as long as high; longer ones are squeezed more
 
 Quad = npt.NDArray[np.float32]

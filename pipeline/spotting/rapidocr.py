@@ -161,7 +161,7 @@ class RapidOCRSpotter:
         """Read lines; those in which the first recogniser is unsure the second reads again.
 
         Of what only one of the two takes for text, most is none: the second gets no line that the first makes nothing
-        of.
+        of. (Its reading stays, for `text_score` to drop.)
         """
         least, sure = self._config.read_again_from, self._config.read_again_below
         readings = self._first(lines)

@@ -1,4 +1,4 @@
-"""A recogniser of RapidOCR's: what stands in lines of text, and how sure it is of every character."""
+"""A recogniser of PP-OCR's: what stands in lines of text, and how sure it is of every character."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

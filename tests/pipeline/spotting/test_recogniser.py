@@ -55,7 +55,7 @@ def test_a_line_of_nothing_has_no_confidence():
     assert Reading("", np.zeros(0, np.float32), np.array([0.0, 1.0])).confidence == 0
 
 
-def test_no_line_takes_no_call(recogniser: Recogniser):
+def test_no_lines_have_no_readings(recogniser: Recogniser):
     assert recogniser([]) == []
 
 
