@@ -88,11 +88,19 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
             assert_never(config)
 
 
+def check(image: Image) -> None:
+    """
+    Raises:
+        ValueError: it is not an image as spotters take them.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"not an RGB image of uint8: shape {image.shape}, {image.dtype}")
+
+
 def attempt(spot: Callable[[Image], tuple[Word, ...]], image: Image) -> Spotting:
     """Spot one image; whatever goes wrong is its own failure, with the error's text as the message."""
     try:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"not an RGB image of uint8: shape {image.shape}, {image.dtype}")
+        check(image)
         return Spotting(SpotStatus.OK, spot(image))
     except Exception as error:  # noqa: BLE001 (engines raise anything; an image must not spoil the others)
         return Spotting(SpotStatus.FAILED, (), f"{type(error).__name__}: {error}"[:MAX_MESSAGE])

@@ -29,7 +29,7 @@ class RapidOCRConfig(_Spotter):
         1280,
         ge=32,
         le=4096,
-        description="pixels it sees along a side where text is low or cannot be read; no more than first_side: never",
+        description="pixels it sees along a side where text is low; no more than first_side: never",
     )
     low_line: Number = Field(
         10, ge=0, description="pixels of height, at first_side, below which a quarter of the lines makes text low"
@@ -48,7 +48,7 @@ class RapidOCRConfig(_Spotter):
         0.7, ge=0, le=1, description="mean character confidence of a line that is kept (RapidOCR: 0.5)"
     )
     read_again_below: Number = Field(
-        0.9, ge=0, le=1, description="mean character confidence below which the small model reads a line again"
+        0.95, ge=0, le=1, description="mean character confidence below which the small model reads a line again"
     )
     read_again_from: Number = Field(
         0.5, ge=0, le=1, description="and from which; with less the tiny model's reading stays, for text_score to drop"

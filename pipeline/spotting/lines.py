@@ -16,8 +16,10 @@ HEIGHT = 48
 
 # Every width of input needs kernels of its own, which take longer to make than to use: few widths, and all are kept.
 _STEP, _WIDE_STEP = 32, 64
-_NARROW = 256  # up to this width steps are small, and a call for several lines takes less than one for each
-_TOGETHER = (4, 2, 1)
+_NARROW = 256  # up to this width steps are small
+# A call for several lines takes less than one for each, until it is this large.
+_TOGETHER = (8, 4, 2, 1)
+_TOGETHER_WIDTH = 1024
 _SQUEEZED = 0.8  # to no less of its length, which costs few words; they were trained on lines squeezed into 320 pixels
 _MOST_LENGTH = 3840  # a line 80 times as long as high; longer ones are squeezed more
 
@@ -33,6 +35,15 @@ class Line:
     """Corners in the image, in reading direction: start and end of the top, end and start of the bottom."""
     strip: Image
     """(48, W, 3) RGB, upright, squeezed where that saves filling up."""
+
+    def runs_downwards(self) -> bool:
+        """Whether it does so more than sideways."""
+        across, down = abs(self.quad[1] - self.quad[0])
+        return bool(down > across)
+
+    def turned(self) -> "Line":
+        """The same, read from its other end."""
+        return Line(np.roll(self.quad, 2, axis=0), self.strip[::-1, ::-1])
 
 
 def cut(image: Image, quad: Quad) -> Line:
@@ -58,7 +69,9 @@ def cut(image: Image, quad: Quad) -> Line:
 
 def sides(quad: Quad) -> tuple[float, float]:
     """The longer ones of top and bottom, and of left and right."""
-    top, right, bottom, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    start, end, below_end, below_start = quad.tolist()
+    top, bottom = math.dist(start, end), math.dist(below_end, below_start)
+    left, right = math.dist(start, below_start), math.dist(end, below_end)
     return max(top, bottom), max(left, right)
 
 
@@ -69,14 +82,14 @@ def input_width(length: int) -> int:
 
 
 def batches(lines: Sequence[Line]) -> Iterator[tuple[int, list[int]]]:
-    """Widths of input and the lines that share a call, four, two or one: few shapes."""
+    """Widths of input and the lines that share a call: few shapes."""
 
     def width_of(index: int) -> int:
         return input_width(lines[index].strip.shape[1])
 
     for width, group in groupby(sorted(range(len(lines)), key=width_of), key=width_of):
         indices = list(group)
-        for most in _TOGETHER if width <= _NARROW else (1,):
-            while len(indices) >= most:
+        for most in _TOGETHER:
+            while len(indices) >= most and (most == 1 or most * width <= _TOGETHER_WIDTH):
                 yield width, indices[:most]
                 indices = indices[most:]

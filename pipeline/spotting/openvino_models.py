@@ -3,9 +3,10 @@
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import openvino
 from openvino import opset13
 from openvino.preprocess import ColorFormat, PrePostProcessor
@@ -46,9 +47,9 @@ def read_model(core: openvino.Core, path: Path, colours: Colours) -> openvino.Mo
             f"RapidOCR {version('rapidocr')} has no model {path}; the wheel of rapidocr 3.10 carries it."
         )
     model = core.read_model(path)
-    for operation in model.get_ordered_ops():
-        if operation.get_type_name() == "ConvolutionBackpropData":
-            _shuffle(operation)
+    deconvolutions = [each for each in model.get_ordered_ops() if each.get_type_name() == "ConvolutionBackpropData"]
+    if deconvolutions:
+        _keep_small(model, *deconvolutions)
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().tensor().set_color_format(ColorFormat.RGB)
@@ -63,15 +64,38 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _shuffle(deconvolution: openvino.Node) -> None:
-    """Put the same as a 1 x 1 convolution, whose channels become pixels, in the place of a 2 x 2 deconvolution.
+def _keep_small(model: openvino.Model, first: openvino.Node, second: openvino.Node) -> None:
+    """Make channels of pixels to the detector's end, where a 2 x 2 deconvolution of stride 2 twice makes four of one.
 
-    Of stride 2, as the detector's two are, it makes four pixels of one. OpenVINO runs it in full precision even where
-    bf16 is asked for: a tenth of the detector's time.
+    Between them a bias and ReLU, behind them a bias and a sigmoid: 1 x 1 convolutions do the same at a quarter of the
+    width and height, and the pixels are put in their places last. OpenVINO runs a deconvolution in full precision even
+    where bf16 is asked for, and what follows one on 16 times the pixels: a quarter of the detector's time.
     """
-    kernel = deconvolution.input_value(1).get_node().get_data()  # (in, out, height, width)
-    if kernel.shape[2:] != (2, 2) or deconvolution.get_attributes()["strides"] != [2, 2]:
-        return
-    flat = np.ascontiguousarray(kernel.transpose(1, 2, 3, 0).reshape(-1, kernel.shape[0], 1, 1))
-    pixels = opset13.convolution(deconvolution.input_value(0), opset13.constant(flat), [1, 1], [0, 0], [0, 0], [1, 1])
-    deconvolution.output(0).replace(opset13.depth_to_space(pixels, "depth_first", 2).output(0))
+    kernel, last = _constant(first, 1), _constant(second, 1)  # (channels, channels, 2, 2) and (channels, 1, 2, 2)
+    bias, last_bias = (_constant(_next(each), 1) for each in (first, second))
+    channels = len(kernel)
+    # Channels of the first: row, column, channel. Of the second: row, its row, column, its column.
+    spread = kernel.transpose(2, 3, 1, 0).reshape(4 * channels, channels, 1, 1)
+    gather = np.zeros((2, 2, 2, 2, 2, 2, channels), np.float32)
+    for row, column in np.ndindex(2, 2):
+        gather[row, :, column, :, row, column] = last[:, 0].transpose(1, 2, 0)
+    once = _convolve(first.input_value(0), spread, np.tile(bias.ravel(), 4))
+    twice = _convolve(opset13.relu(once), gather.reshape(16, 4 * channels, 1, 1), np.repeat(last_bias.ravel(), 16))
+    pixels = opset13.depth_to_space(opset13.sigmoid(twice), "depth_first", 4)
+    model.get_results()[0].input(0).replace_source_output(pixels.output(0))
+
+
+def _next(operation: openvino.Node) -> openvino.Node:
+    (target,) = operation.output(0).get_target_inputs()
+    return target.get_node()
+
+
+def _constant(operation: openvino.Node, number: int) -> npt.NDArray[np.float32]:
+    return np.asarray(operation.input_value(number).get_node().get_data(), np.float32)
+
+
+def _convolve(pixels: Any, kernel: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> openvino.Node:
+    convolved = opset13.convolution(
+        pixels, opset13.constant(np.ascontiguousarray(kernel)), [1, 1], [0, 0], [0, 0], [1, 1]
+    )
+    return opset13.add(convolved, opset13.constant(bias.reshape(1, -1, 1, 1)))

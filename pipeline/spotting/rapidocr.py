@@ -5,7 +5,9 @@ the precision to the CPU's type, pins the threads of every process to the same c
 full-width character in it into single characters.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import rapidocr
 from rapidocr.ch_ppocr_det import TextDetector
 from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
-from pipeline.spotting import Image, Spotting, Word, attempt
+from pipeline.schema import SpotStatus
+from pipeline.spotting import Image, Spotting, Word, attempt, check
 from pipeline.spotting.boxes import split_words, to_polygon
 from pipeline.spotting.config import RapidOCRConfig
 from pipeline.spotting.lines import Line, Quad, cut, sides
@@ -33,7 +36,7 @@ SECOND_RECOGNISER = Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_sm
 _DETECTOR_COLOURS = Colours((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _RECOGNISER_COLOURS = Colours((127.5,) * 3, (127.5,) * 3)
 
-_REVISION = 4  # of this module: raised by whatever may change a word and is no setting
+_REVISION = 5  # of this module: raised by whatever may change a word and is no setting
 
 # Every shape of input needs kernels of its own, which take longer to make than to use: few shapes, and all are kept.
 _SIDE_STEP = 160  # of the detector's input, whose stride is 32
@@ -41,6 +44,16 @@ _STRETCH = 0.15  # most of it, along a side, that saves filling up
 _MAX_LINES = 1000
 _LOW_LINES = 0.25  # share of an image's lines that must be low for it to be seen larger
 _TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
+_MOST_WAITING = 1 << 26  # bytes of lines that wait to be recognised: 64 images of a common kind have a quarter of it
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image's size in pixels and its lines."""
+
+    height: int
+    width: int
+    lines: list[Line]
 
 
 class RapidOCRSpotter:
@@ -94,49 +107,61 @@ class RapidOCRSpotter:
         }
 
     def spot(self, images: Sequence[Image]) -> list[Spotting]:
-        return [attempt(self._spot, image) for image in images]
+        """Spot the images together; where one fails, each by itself, which comes to the same words."""
+        try:
+            return [Spotting(SpotStatus.OK, words) for words in self._spot(images)]
+        except Exception:  # noqa: BLE001 (it is met again, and told, where its image is spotted)
+            return [attempt(lambda alone: next(self._spot([alone])), image) for image in images]
 
-    def _spot(self, image: Image) -> tuple[Word, ...]:
-        height, width = image.shape[:2]
-        source = _shrink(image, self._config.recognition_side)
-        scale = np.array([width / source.shape[1], height / source.shape[0]])
-        words = []
-        for line, reading in self._read(source):
-            box = line.quad + self._margin * (line.quad[::-1] - line.quad)
-            length, thickness = sides(line.quad)
-            end = self._margin * thickness / length
-            for span, quad in split_words(reading.text, box * scale, np.clip(reading.bounds, end, 1 - end)):
-                confidence = float(reading.confidences[span].mean())
-                words.append(Word(reading.text[span], confidence, to_polygon(quad, width, height)))
-        return tuple(words)
+    def _spot(self, images: Iterable[Image]) -> Iterator[tuple[Word, ...]]:
+        """Words of each image. Lines of many images are recognised in one go, as full batches take less."""
+        waiting: list[Found] = []
+        size = 0
+        for image in images:
+            check(image)
+            lines = self.find(image)
+            waiting.append(Found(image.shape[0], image.shape[1], lines))
+            size += sum(line.strip.nbytes for line in lines)
+            if size > _MOST_WAITING:
+                yield from self._words(waiting)
+                waiting, size = [], 0
+        yield from self._words(waiting)
 
-    def _read(self, image: Image) -> list[tuple[Line, Reading]]:
-        """The lines that can be read: those of the first look in which any can."""
-        for lines in self.looks(image):
-            found = [
-                (line, reading)
-                for line, reading in zip(lines, self.recognise(lines), strict=True)
-                if reading.confidence >= self._config.text_score and reading.text
-            ]
-            if found:
-                return found
-        return []
+    def _words(self, waiting: Sequence[Found]) -> Iterator[tuple[Word, ...]]:
+        readings = iter(self.recognise([line for found in waiting for line in found.lines]))
+        for found in waiting:
+            yield tuple(
+                word
+                for line, reading in islice(readings, len(found.lines))
+                if reading.confidence >= self._config.text_score
+                for word in self._split(line, reading, found.width, found.height)
+            )
 
-    def looks(self, image: Image) -> Iterator[list[Line]]:
-        """Lines of text from top to bottom and left to right, as one look after the other finds them.
+    def _split(self, line: Line, reading: Reading, width: int, height: int) -> Iterator[Word]:
+        """The words of a line in an image of such a size."""
+        box = line.quad + self._margin * (line.quad[::-1] - line.quad)
+        length, thickness = sides(line.quad)
+        end = self._margin * thickness / length
+        for span, quad in split_words(reading.text, box, np.clip(reading.bounds, end, 1 - end)):
+            yield Word(reading.text[span], float(reading.confidences[span].mean()), to_polygon(quad, width, height))
 
-        The first is at `first_side`. A larger image in which it finds anything is then seen at `longest_side`, where
-        lines do not merge that are near to each other; and at once where text is low.
+    def find(self, image: Image) -> list[Line]:
+        """Lines of text, from top to bottom and left to right.
+
+        Text that is low at `first_side` is found in a larger image at `longest_side`: lines near to each other merge
+        where they are seen too small.
         """
         first, longest = self._config.first_side, self._config.longest_side
-        scale = first / max(image.shape[:2])
-        boxes = self._boxes(image, first)
-        larger = bool(boxes) and longest > first and scale * (1 + _STRETCH) < 1
-        heights = [min(sides(box)) * scale for box in boxes]
-        if not (larger and np.quantile(heights, _LOW_LINES) < self._config.low_line):
-            yield [cut(image, box) for box in boxes]
-        if larger:
-            yield [cut(image, box) for box in self._boxes(image, longest)]
+        source = _shrink(image, self._config.recognition_side)
+        boxes = self._boxes(source, first)
+        scale = first / max(source.shape[:2])
+        if boxes and longest > first and scale * (1 + _STRETCH) < 1:
+            heights = [min(sides(box)) * scale for box in boxes]
+            if np.quantile(heights, _LOW_LINES) < self._config.low_line:
+                boxes = self._boxes(source, longest)
+        enlarge = np.divide(image.shape[1::-1], source.shape[1::-1]).astype(np.float32)
+        lines = (cut(source, box) for box in boxes)
+        return [replace(line, quad=line.quad * enlarge) for line in lines]
 
     def _boxes(self, image: Image, longest_side: int) -> list[Quad]:
         canvas, (height, width) = self.canvas(image, longest_side)
@@ -157,18 +182,25 @@ class RapidOCRSpotter:
         canvas[0, :height, :width] = _resize(image, height, width)
         return canvas, (height, width)
 
-    def recognise(self, lines: Sequence[Line]) -> list[Reading]:
-        """Read lines; those in which the first recogniser is unsure the second reads again.
+    def recognise(self, lines: Sequence[Line]) -> list[tuple[Line, Reading]]:
+        """Read lines; those of which the first recogniser is unsure the second reads again.
 
-        Of what only one of the two takes for text, most is none: the second gets no line that the first makes nothing
-        of. (Its reading stays, for `text_score` to drop.)
+        A line that runs downwards may as well run upwards, as the labels of a chart do: it is read both ways, and the
+        surer reading counts. Of what only one recogniser takes for text, most is none: the second gets no line that
+        the first makes nothing of. (Its reading stays, for `text_score` to drop.)
         """
         least, sure = self._config.read_again_from, self._config.read_again_below
-        readings = self._first(lines)
-        unsure = [index for index, reading in enumerate(readings) if least <= reading.confidence < sure]
-        for index, reading in zip(unsure, self._second([lines[index] for index in unsure]), strict=True):
-            readings[index] = reading
-        return readings
+        turned = [index for index, line in enumerate(lines) if line.runs_downwards()]
+        candidates = [*lines, *(lines[index].turned() for index in turned)]
+        readings = list(zip(candidates, self._first(candidates), strict=True))
+        best, others = readings[: len(lines)], readings[len(lines) :]
+        for index, other in zip(turned, others, strict=True):
+            best[index] = max(best[index], other, key=lambda read: read[1].confidence)
+        unsure = [index for index, (_, reading) in enumerate(best) if least <= reading.confidence < sure]
+        again = [best[index][0] for index in unsure]
+        for index, line, reading in zip(unsure, again, self._second(again), strict=True):
+            best[index] = (line, reading)
+        return best
 
 
 def _shrink(image: Image, longest_side: int) -> Image:

@@ -44,7 +44,7 @@ class Recogniser:
                 strip[:, : lines[index].strip.shape[1]] = lines[index].strip
             probabilities = self._network(canvas, share_inputs=True, share_outputs=True)[0]
             classes = probabilities.argmax(axis=2)
-            confidences = np.take_along_axis(probabilities, classes[..., None], axis=2)[..., 0]
+            confidences = probabilities.max(axis=2)
             for row, index in enumerate(batch):
                 share = lines[index].strip.shape[1] / width
                 readings[index] = self._decode(classes[row], confidences[row], share)

@@ -41,4 +41,24 @@ def test_every_line_is_in_one_call_of_a_width_that_holds_it(lengths: list[int]):
     calls = list(batches(lines))
     assert sorted(index for _, batch in calls for index in batch) == list(range(len(lengths)))
     assert all(0 <= width - lengths[index] < 64 for width, batch in calls for index in batch)
-    assert {(width > 256, len(batch)) for width, batch in calls} <= {(False, 4), (False, 2), (False, 1), (True, 1)}
+    assert {len(batch) for _, batch in calls} <= {8, 4, 2, 1}
+    assert all(len(batch) == 1 or len(batch) * width <= 1024 for width, batch in calls)
+
+
+def test_lines_of_a_width_share_calls_as_far_as_these_stay_small():
+    lines = [Line(quad(n, 48), np.zeros((48, n, 3), np.uint8)) for n in [128] * 11 + [512] * 3 + [640] * 2]
+    shared = sorted((width, len(batch)) for width, batch in batches(lines))
+    assert shared == [(128, 1), (128, 2), (128, 8), (512, 1), (512, 2), (640, 1), (640, 1)]
+
+
+def test_a_line_that_runs_downwards_is_turned_to_run_upwards():
+    image = np.zeros((100, 20, 3), np.uint8)
+    image[:50] = 255
+    line = cut(image, np.array([[0, 0], [20, 0], [20, 100], [0, 100]], np.float32))
+    assert line.runs_downwards()
+    assert line.quad.tolist() == [[20, 0], [20, 100], [0, 100], [0, 0]]
+    assert line.strip[24, :, 0].tolist() == sorted(line.strip[24, :, 0], reverse=True)
+    turned = line.turned()
+    assert turned.quad.tolist() == [[0, 100], [0, 0], [20, 0], [20, 100]]
+    assert turned.strip.tolist() == np.rot90(line.strip, 2).tolist()
+    assert not cut(image, np.array([[0, 0], [20, 0], [20, 18], [0, 18]], np.float32)).runs_downwards()

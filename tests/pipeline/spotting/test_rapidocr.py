@@ -69,12 +69,14 @@ def test_polygons_are_in_pixels_of_the_image_given_however_large(spotter: RapidO
     assert all(iou(word, box) > 0.7 for word, box in zip(spotting.words, boxes, strict=True))
 
 
-def test_a_line_that_runs_downwards(spotter: RapidOCRSpotter):
-    image, boxes = draw([("downwards", 100, 60), ("again", 330, 60)], (540, 160))
-    (spotting,) = spotter.spot([np.rot90(image, -1)])
-    assert texts(spotting.words) == ["downwards", "again"]
-    for word, (x0, y0, x1, y1) in zip(spotting.words, boxes, strict=True):
-        assert iou(word, (160 - y1, x0, 160 - y0, x1)) > 0.7
+@pytest.mark.parametrize("turns", [-1, 1], ids=["downwards", "upwards"])
+def test_a_line_that_runs_downwards_or_upwards(spotter: RapidOCRSpotter, turns: int):
+    image, boxes = draw([("Proper", 60, 60), ("Motion", 280, 60)], (540, 160))
+    (spotting,) = spotter.spot([np.rot90(image, turns)])
+    assert sorted(texts(spotting.words)) == ["Motion", "Proper"]
+    for word in spotting.words:
+        x0, y0, x1, y1 = boxes[word.text == "Motion"]
+        assert iou(word, (160 - y1, x0, 160 - y0, x1) if turns < 0 else (y0, 540 - x1, y1, 540 - x0)) > 0.7
 
 
 @pytest.mark.parametrize(
@@ -124,25 +126,6 @@ def test_a_large_image_whose_text_is_low_is_seen_again(
     assert seen == sides
 
 
-def test_a_large_image_none_of_whose_lines_can_be_read_is_seen_again(
-    spotter: RapidOCRSpotter, seen: list[int], monkeypatch: pytest.MonkeyPatch
-):
-    recognise = RapidOCRSpotter.recognise
-
-    def merged(self: RapidOCRSpotter, lines: Sequence[Line]) -> list[Reading]:
-        nothing = Reading("", np.zeros(0, np.float32), np.array([0.0, 1.0]))
-        return recognise(self, lines) if seen[-1] == 1280 else [nothing] * len(lines)
-
-    monkeypatch.setattr(RapidOCRSpotter, "recognise", merged)
-    large, _ = draw([("Parrot", 60, 50), ("CAPTIONS", 60, 250)], (1200, 900), 80)
-    small, _ = draw([("Parrot", 60, 50)], (600, 400), 80)
-    blank = np.full((900, 1200, 3), 255, np.uint8)
-    read, unread, empty = spotter.spot([large, small, blank])
-    assert texts(read.words) == ["Parrot", "CAPTIONS"]
-    assert unread.words == empty.words == ()
-    assert seen == [800, 1280, 800, 800]
-
-
 def test_words_at_every_precision_of_this_machine(spotter: RapidOCRSpotter):
     image, _ = draw(SCENE, (480, 300))
     (expected,) = spotter.spot([image])
@@ -153,21 +136,55 @@ def test_words_at_every_precision_of_this_machine(spotter: RapidOCRSpotter):
         assert other.fingerprint() == spotter.fingerprint() | {"precision": precision}
 
 
-def test_an_error_in_a_stage_fails_its_image_only(spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("stage", ["find", "recognise"])
+def test_an_error_in_a_stage_fails_its_image_only(
+    spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch, stage: str
+):
     good, _ = draw([("sound", 60, 50)], (300, 160))
-    bad = np.zeros((64, 64, 3), np.uint8)
-    looks = RapidOCRSpotter.looks
+    bad, _ = draw([("a longer line of text", 20, 50)], (600, 160))
+    sound = getattr(RapidOCRSpotter, stage)
 
-    def broken(self: RapidOCRSpotter, image: Image) -> Any:
-        if image.shape == bad.shape:
+    def broken(self: RapidOCRSpotter, given: Any) -> Any:
+        widths = [line.strip.shape[1] for line in given] if stage == "recognise" else [given.shape[1]]
+        if max(widths) > 300:
             raise RuntimeError("the engine gave up")
-        return looks(self, image)
+        return sound(self, given)
 
-    monkeypatch.setattr(RapidOCRSpotter, "looks", broken)
+    monkeypatch.setattr(RapidOCRSpotter, stage, broken)
     first, failed, last = spotter.spot([good, bad, good])
     assert texts(first.words) == texts(last.words) == ["sound"]
     assert (failed.status, failed.words) == (SpotStatus.FAILED, ())
     assert failed.message == "RuntimeError: the engine gave up"
+
+
+def test_what_is_no_image_fails_by_itself(spotter: RapidOCRSpotter):
+    good, _ = draw([("sound", 60, 50)], (300, 160))
+    first, failed = spotter.spot([good, np.zeros((8, 8), np.uint8)])
+    assert texts(first.words) == ["sound"]
+    assert (failed.status, failed.message) == (
+        SpotStatus.FAILED, "ValueError: not an RGB image of uint8: shape (8, 8), uint8"
+    )  # fmt: skip
+
+
+def test_lines_of_many_images_are_recognised_together_up_to_so_many_bytes(
+    spotter: RapidOCRSpotter, monkeypatch: pytest.MonkeyPatch
+):
+    images = [draw([(text, 60, 50)], (300, 160))[0] for text in ("teach", "clip", "spot", "text")]
+    blank = np.full((160, 300, 3), 255, np.uint8)
+    counts: list[int] = []
+    recognise = RapidOCRSpotter.recognise
+
+    def counted(self: RapidOCRSpotter, lines: Sequence[Line]) -> Any:
+        counts.append(len(lines))
+        return recognise(self, lines)
+
+    monkeypatch.setattr(RapidOCRSpotter, "recognise", counted)
+    together = spotter.spot([*images, blank])
+    monkeypatch.setattr(rapidocr, "_MOST_WAITING", 0)
+    bounded = spotter.spot([*images, blank])
+    for spottings in (together, bounded):
+        assert [texts(spotting.words) for spotting in spottings] == [["teach"], ["clip"], ["spot"], ["text"], []]
+    assert counts == [4, 1, 1, 1, 1, 0]
 
 
 def test_words_do_not_depend_on_the_number_of_threads(spotter: RapidOCRSpotter):
@@ -221,16 +238,48 @@ class Reader:
         return [Reading(self.name, each, np.linspace(0, 1, len(self.name) + 1)) for each in sure]
 
 
+def strips(*widths: int) -> list[Line]:
+    """Lines that run downwards, but for the even ones."""
+    across, down = np.array([[0, 0], [9, 0], [9, 1], [0, 1]]), np.array([[1, 0], [1, 9], [0, 9], [0, 0]])
+    return [
+        Line((down if width % 2 else across).astype(np.float32), np.zeros((48, width, 3), np.uint8)) for width in widths
+    ]
+
+
 def test_only_lines_of_which_the_first_recogniser_is_unsure_are_read_again(monkeypatch: pytest.MonkeyPatch):
     spotter = RapidOCRSpotter(RapidOCRConfig(read_again_from=0.5, read_again_below=0.9), threads=1)
-    first, second = Reader("first", {1: 0.95, 2: 0.6, 3: 0.3, 4: 0.89, 5: 0.91}), Reader("second", {2: 0.2, 4: 0.99})
+    first, second = Reader("first", {2: 0.95, 4: 0.6, 6: 0.3, 8: 0.89, 10: 0.91}), Reader("second", {4: 0.2, 8: 0.99})
     monkeypatch.setattr(spotter, "_first", first)
     monkeypatch.setattr(spotter, "_second", second)
-    quad = np.zeros((4, 2), np.float32)
-    readings = spotter.recognise([Line(quad, np.zeros((48, width, 3), np.uint8)) for width in range(1, 6)])
-    assert (first.got, second.got) == ([1, 2, 3, 4, 5], [2, 4])
-    assert [reading.text for reading in readings] == ["first", "second", "first", "second", "first"]
-    assert [round(reading.confidence, 2) for reading in readings] == [0.95, 0.2, 0.3, 0.99, 0.91]
+    lines = strips(2, 4, 6, 8, 10)
+    read = spotter.recognise(lines)
+    assert (first.got, second.got) == ([2, 4, 6, 8, 10], [4, 8])
+    assert all(line is given for (line, _), given in zip(read, lines, strict=True))
+    assert [reading.text for _, reading in read] == ["first", "second", "first", "second", "first"]
+    assert [round(reading.confidence, 2) for _, reading in read] == [0.95, 0.2, 0.3, 0.99, 0.91]
+
+
+def test_lines_that_run_downwards_are_read_both_ways_and_the_surer_reading_is_kept(monkeypatch: pytest.MonkeyPatch):
+    class Both(Reader):
+        def __call__(self, lines: Sequence[Line]) -> list[Reading]:
+            texts = [f"{line.strip.shape[1]} {'down' if line.quad[1, 1] == 9 else 'up'}" for line in lines]
+            self.got += [line.strip.shape[1] for line in lines]
+            return [
+                Reading(text, np.full(len(text), sure[text], np.float32), np.linspace(0, 1, len(text) + 1))
+                for text in texts
+            ]
+
+    sure = {"1 down": 0.8, "1 up": 0.6, "2 up": 0.7, "3 down": 0.3, "3 up": 0.99}
+    spotter = RapidOCRSpotter(RapidOCRConfig(read_again_below=0.0), threads=1)
+    reader = Both("both", {})
+    monkeypatch.setattr(spotter, "_first", reader)
+    lines = strips(1, 2, 3)
+    read = spotter.recognise(lines)
+    assert reader.got == [1, 2, 3, 1, 3]
+    assert [reading.text for _, reading in read] == ["1 down", "2 up", "3 up"]
+    assert [line.quad.tolist() for line, _ in read] == [
+        lines[0].quad.tolist(), lines[1].quad.tolist(), lines[2].turned().quad.tolist()
+    ]  # fmt: skip
 
 
 def test_a_missing_model_is_named_and_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
@@ -245,7 +294,7 @@ def test_the_fingerprint_holds_what_decides_the_words(spotter: RapidOCRSpotter):
     assert json.loads(json.dumps(fields)) == fields
     assert fields["precision"] in ("bf16", "fp32")
     assert (fields["first_side"], fields["longest_side"]) == (800, 1280)
-    assert fields["revision"] == 4
+    assert fields["revision"] == 5
     models = {fields[model] for model in ("detector", "recogniser", "second_recogniser")}
     assert [len(model) for model in models] == [64] * 3
     assert "name" not in fields
