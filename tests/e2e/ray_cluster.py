@@ -74,12 +74,13 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Head:
-    """A running head: URL of its dashboard, address of its GCS and of Ray Client, URL of its metrics."""
+    """A running head: URL of its dashboard, address of its GCS and of Ray Client, URL of its metrics, its files."""
 
     dashboard: str
     address: str
     client: str
     metrics: str
+    folder: Path
 
     def jobs(self) -> JobSubmissionClient:
         # This process's Ray read its environment before there was a token.
@@ -88,6 +89,11 @@ class Head:
     def scrape(self) -> str:
         with urllib.request.urlopen(self.metrics, timeout=10) as answer:  # noqa: S310 - loopback
             return answer.read().decode()
+
+    def said_of_clients(self) -> str:
+        """What the processes that serve Ray Client have said."""
+        files = sorted(self.folder.glob("session_latest/logs/ray_client_server*"))
+        return "".join(f"{file.name}:\n{file.read_text(errors='replace')}\n" for file in files)
 
 
 @contextmanager
@@ -136,6 +142,7 @@ def ray_head(*options: str) -> Iterator[Head]:
             f"127.0.0.1:{port}",
             f"ray://127.0.0.1:{client}",
             f"http://127.0.0.1:{metrics}/metrics",
+            folder,
         )
         prefix = hiding(*own_code()) if can_hide() else []
         try:
@@ -153,9 +160,10 @@ def ray_head(*options: str) -> Iterator[Head]:
 
 
 def _answers(head: Head) -> bool:
-    """Whether the job API is up, and the agent that begins jobs."""
+    """Whether the job API is up, the agent that begins jobs, and the server of Ray Client."""
     try:
         head.scrape()
+        socket.create_connection(("127.0.0.1", int(head.client.rpartition(":")[2])), timeout=10).close()
         with urllib.request.urlopen(f"{head.dashboard}/api/version", timeout=10):  # noqa: S310 - loopback
             return True
     except urllib.error.HTTPError:

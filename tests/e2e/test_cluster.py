@@ -125,7 +125,11 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(head, tmp_path, demo) -> No
 @pytest.mark.parametrize("way", ["address", "client"])
 def test_a_driver_that_connects_brings_its_code(head, tmp_path, way) -> None:
     config = small_config(tmp_path, resources={"address": getattr(head, way)})
-    said = parrotscope("extract", str(config), "--only", "clip", folder=tmp_path)
+    try:
+        said = parrotscope("extract", str(config), "--only", "clip", folder=tmp_path)
+    except AssertionError as error:
+        error.add_note(head.said_of_clients())  # where the server of a client ends, Ray says no more than that
+        raise
     assert "6 samples" in said
     assert Run(str(tmp_path / "run")).done(SAMPLES) == {"a", "b"}
 
