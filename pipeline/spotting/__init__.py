@@ -89,10 +89,7 @@ def load_spotter(config: SpotterConfig, threads: int, device: str) -> Spotter:
 
 
 def check(image: Image) -> None:
-    """
-    Raises:
-        ValueError: it is not an image as spotters take them.
-    """
+    """Raise ValueError for what is not an image as spotters take them."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"not an RGB image of uint8: shape {image.shape}, {image.dtype}")
 

@@ -69,7 +69,7 @@ def _keep_small(model: openvino.Model, first: openvino.Node, second: openvino.No
 
     Between them a bias and ReLU, behind them a bias and a sigmoid: 1 x 1 convolutions do the same at a quarter of the
     width and height, and the pixels are put in their places last. OpenVINO runs a deconvolution in full precision even
-    where bf16 is asked for, and what follows one on 16 times the pixels: a quarter of the detector's time.
+    where bf16 is asked for, and what follows it on many times the pixels: a sixth of the detector's time.
     """
     kernel, last = _constant(first, 1), _constant(second, 1)  # (channels, channels, 2, 2) and (channels, 1, 2, 2)
     bias, last_bias = (_constant(_next(each), 1) for each in (first, second))
