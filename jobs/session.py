@@ -19,6 +19,12 @@ OBJECT_STORE_BYTES = 256 << 20
 
 CONNECT_SECONDS = 5.0
 
+CONNECTIONS = 3
+"""Attempts. Ray Client's proxy forks a process for each client, amid its threads: at times that dies at once."""
+
+_PROCESS_DIED = "Starting Ray client server failed"
+"""What Ray says then."""
+
 ENVIRONMENT = {
     # Ray tells a driver of every worker that died, and no option stops it; this leaves out the colours at least.
     "RAY_COLOR_PREFIX": "0",
@@ -72,16 +78,19 @@ def session(resources: ResourcesConfig) -> Iterator[None]:
     import ray  # after the environment: Ray reads it when it is imported
 
     with _same_sigterm_after():
-        try:
-            ray.init(
-                address="local" if local else resources.address,
-                runtime_env={"env_vars": WORKER_ENVIRONMENT, **({} if local else _code())},
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(_local_options() if local else {}),
-            )
-        except Exception as error:  # Ray raises plain ones, too, where its processes are slow to start
-            raise SessionError(f"Ray at {resources.address or 'this machine'}: {error}") from error
+        for left in reversed(range(CONNECTIONS)):
+            try:
+                ray.init(
+                    address="local" if local else resources.address,
+                    runtime_env={"env_vars": WORKER_ENVIRONMENT, **({} if local else _code())},
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **(_local_options() if local else {}),
+                )
+                break
+            except Exception as error:  # Ray raises plain ones, too, where its processes are slow to start
+                if not left or _PROCESS_DIED not in str(error):
+                    raise SessionError(f"Ray at {resources.address or 'this machine'}: {error}") from error
         # Ray's own handler, set by init, exits without a word.
         with _interrupted_by_sigterm():
             try:

@@ -1,13 +1,17 @@
 """The local Ray listens on the loopback address only; a cluster out of reach is one clear error."""
 
 import os
+import socket
 import subprocess
 import sys
+from typing import Any
 
 import psutil
+import pytest
 import ray
 
-from jobs.session import LOCAL_ENVIRONMENT
+from jobs.session import LOCAL_ENVIRONMENT, SessionError, session
+from pipeline.config import ResourcesConfig
 
 
 def _listening(process: psutil.Process) -> set[str]:
@@ -59,6 +63,39 @@ def test_a_cluster_out_of_reach_is_one_clear_error() -> None:
         "except SessionError as error: print(error)"
     )
     assert said.startswith("Ray at 127.0.0.1:1 is out of reach: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "failures", "attempts"),
+    [
+        ("Starting Ray client server failed. See x.err", 2, 3),
+        ("Starting Ray client server failed.", 3, 3),
+        ("no", 1, 1),
+    ],
+)
+def test_a_connection_whose_server_died_at_once_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, said: str, failures: int, attempts: int
+) -> None:
+    """Ray's answer is made up here: its proxy loses a process once in hundreds of connections."""
+    made = 0
+
+    def init(**_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made <= failures:
+            raise ConnectionAbortedError(f"Initialization failure from server: {said}")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        resources = ResourcesConfig(address=f"ray://127.0.0.1:{server.getsockname()[1]}")
+        if failures < attempts:
+            with session(resources):
+                pass
+        else:
+            with pytest.raises(SessionError, match=said), session(resources):
+                pass
+    assert made == attempts
 
 
 def test_ray_imported_too_early_is_refused_rather_than_put_on_the_network() -> None:
