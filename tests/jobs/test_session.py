@@ -76,7 +76,7 @@ def test_a_cluster_out_of_reach_is_one_clear_error() -> None:
 def test_a_connection_whose_server_died_at_once_is_made_anew(
     monkeypatch: pytest.MonkeyPatch, said: str, failures: int, attempts: int
 ) -> None:
-    """Ray's answer is made up here: its proxy loses a process once in hundreds of connections."""
+    """Ray's answer is made up here: its proxy loses a process at times, beside other work."""
     made = 0
 
     def init(**_: Any) -> None:
