@@ -65,7 +65,7 @@ def sha256(path: Path) -> str:
 
 
 def _keep_small(model: openvino.Model, first: openvino.Node, second: openvino.Node) -> None:
-    """Make channels of pixels to the detector's end, where a 2 x 2 deconvolution of stride 2 twice makes four of one.
+    """Keep pixels in channels to the detector's end, where two 2 x 2 deconvolutions each make four pixels of one.
 
     Between them a bias and ReLU, behind them a bias and a sigmoid: 1 x 1 convolutions do the same at a quarter of the
     width and height, and the pixels are put in their places last. OpenVINO runs a deconvolution in full precision even

@@ -5,7 +5,7 @@ the precision to the CPU's type, pins the threads of every process to the same c
 full-width character in it into single characters.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -44,7 +44,7 @@ _STRETCH = 0.15  # most of it, along a side, that saves filling up
 _MAX_LINES = 1000
 _LOW_LINES = 0.25  # share of an image's lines that must be low for it to be seen larger
 _TEXT_RATIO = 0.8  # the unclip ratio whose boxes fit published ones best; the recogniser wants them larger
-_MOST_WAITING = 1 << 26  # bytes of lines that wait to be recognised: 64 images of a common kind have a quarter of it
+_MOST_WAITING = 1 << 26  # bytes of lines that wait to be recognised: 64 images of a common kind have a fifth of it
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RapidOCRSpotter:
         except Exception:  # noqa: BLE001 (it is met again, and told, where its image is spotted)
             return [attempt(lambda alone: next(self._spot([alone])), image) for image in images]
 
-    def _spot(self, images: Iterable[Image]) -> Iterator[tuple[Word, ...]]:
+    def _spot(self, images: Sequence[Image]) -> Iterator[tuple[Word, ...]]:
         """Words of each image. Lines of many images are recognised in one go, as full batches take less."""
         waiting: list[Found] = []
         size = 0

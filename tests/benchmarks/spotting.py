@@ -17,7 +17,7 @@ import openvino
 import ray
 
 from jobs.session import session
-from pipeline.config import ResourcesConfig
+from pipeline.config import ClipConfig, ResourcesConfig
 from pipeline.spotting import Image, load_spotter
 from pipeline.spotting.config import RapidOCRConfig
 from pipeline.spotting.openvino_models import resolve_precision
@@ -27,7 +27,7 @@ from tests.conftest import SHARED_DATA
 from tests.pipeline.spotting.truth import Score, score, truth
 
 STOCK = "RapidOCR as it comes"
-ROUND = 64
+ROUND = ClipConfig().batch_size
 """Images that every way gets before the next ones: a batch of `extract`."""
 PASSES = 5
 """Of the default spotter over a round: once takes a second or two, and it has been idle for a minute."""
